@@ -1,0 +1,156 @@
+//! Why something waits, fails or is worth telling: a closed list. From EC2's error to the pod's event, one name.
+
+use std::fmt;
+
+use crate::ids::{EniId, SandboxKey, SubnetId};
+
+/// One reason, with what it concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing has been observed yet: the daemon is starting.
+    Starting,
+    /// The ADD began before the DEL of its sandbox.
+    SandboxDeleted {
+        /// Which.
+        sandbox: SandboxKey,
+    },
+    /// All ENIs the instance type (or `MAX_ENI`) allows are full.
+    NodeFull {
+        /// Addresses in use or cooling.
+        held: u32,
+        /// Addresses the node can hold for pods.
+        capacity: u32,
+    },
+    /// The subnet has no free address.
+    SubnetExhausted {
+        /// Which.
+        subnet: SubnetId,
+    },
+    /// The subnet has no free /28.
+    SubnetFragmented {
+        /// Which.
+        subnet: SubnetId,
+    },
+    /// EC2 is throttling the account.
+    Throttled {
+        /// The action.
+        action: &'static str,
+    },
+    /// The role may not make this call.
+    Denied {
+        /// The action.
+        action: &'static str,
+    },
+    /// EC2 did not do it, for another reason.
+    Ec2 {
+        /// The action.
+        action: &'static str,
+        /// EC2's code.
+        code: Box<str>,
+        /// EC2's message.
+        message: Box<str>,
+    },
+    /// The host could not be configured for an ENI.
+    Host {
+        /// Which.
+        eni: EniId,
+        /// What went wrong.
+        reason: Box<str>,
+    },
+    /// The ledger cannot be written.
+    LedgerUnwritable {
+        /// What the disk said.
+        reason: Box<str>,
+    },
+    /// Growth was in flight but did not end before the deadline.
+    TooSlow {
+        /// What was waited for.
+        waiting_for: &'static str,
+    },
+    /// Too many requests wait already.
+    QueueFull,
+    /// The daemon is stopping.
+    Stopping,
+    /// Observations contradict the ledger; what they concern is kept out of use.
+    Quarantined {
+        /// What is kept out, for people.
+        what: Box<str>,
+    },
+}
+
+impl Cause {
+    /// Stable name, for metrics, events and programs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::SandboxDeleted { .. } => "sandbox-deleted",
+            Self::NodeFull { .. } => "node-full",
+            Self::SubnetExhausted { .. } => "subnet-exhausted",
+            Self::SubnetFragmented { .. } => "subnet-fragmented",
+            Self::Throttled { .. } => "ec2-throttled",
+            Self::Denied { .. } => "ec2-denied",
+            Self::Ec2 { .. } => "ec2-error",
+            Self::Host { .. } => "host-not-ready",
+            Self::LedgerUnwritable { .. } => "ledger-unwritable",
+            Self::TooSlow { .. } => "growth-too-slow",
+            Self::QueueFull => "queue-full",
+            Self::Stopping => "stopping",
+            Self::Quarantined { .. } => "quarantined",
+        }
+    }
+
+    /// Whether the same request may succeed later without anybody doing anything.
+    #[must_use]
+    pub const fn retry(&self) -> bool {
+        !matches!(self, Self::SandboxDeleted { .. })
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("ipamd is starting and has not seen this instance's ENIs yet"),
+            Self::SandboxDeleted { sandbox } => {
+                write!(
+                    f,
+                    "sandbox {} was deleted after this ADD began; the runtime will make a new one",
+                    sandbox.container_id
+                )
+            }
+            Self::NodeFull { held, capacity } => write!(
+                f,
+                "all {capacity} pod addresses of this node are taken ({held} in use or cooling); lower max-pods, enable prefix delegation or use a larger instance type"
+            ),
+            Self::SubnetExhausted { subnet } => {
+                write!(
+                    f,
+                    "subnet {subnet} has no free address; add a subnet tagged kubernetes.io/role/cni=1 or a larger CIDR"
+                )
+            }
+            Self::SubnetFragmented { subnet } => write!(
+                f,
+                "subnet {subnet} has no free /28 (fragmented); add a prefix CIDR reservation or use a new subnet"
+            ),
+            Self::Throttled { action } => {
+                write!(f, "EC2 throttles {action} for this account; it is tried again with back-off")
+            }
+            Self::Denied { action } => {
+                write!(f, "action ec2:{action} is denied for the node's role; add it to the role's policy")
+            }
+            Self::Ec2 { action, code, message } => write!(f, "ec2:{action} failed with {code}: {message}"),
+            Self::Host { eni, reason } => write!(f, "host networking for {eni} is not ready: {reason}"),
+            Self::LedgerUnwritable { reason } => {
+                write!(f, "the ledger cannot be written ({reason}); free space in /var/run/aws-node")
+            }
+            Self::TooSlow { waiting_for } => {
+                write!(f, "no address became free in time; waiting for {waiting_for}")
+            }
+            Self::QueueFull => f.write_str("too many requests wait for an address already"),
+            Self::Stopping => f.write_str("ipamd is stopping; its successor will answer"),
+            Self::Quarantined { what } => {
+                write!(f, "{what} is kept out of use until EC2 and the ledger agree")
+            }
+        }
+    }
+}

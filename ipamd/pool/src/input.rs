@@ -1,0 +1,202 @@
+//! What happens to the pool.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::ids::{
+    AttachmentId, DeviceIndex, EniId, GroupId, InstanceId, Mac, NetworkCard, OpId, PodRef, RequestId,
+    Revision, SandboxKey, SubnetId,
+};
+use crate::time::Time;
+
+/// One event. `Pool::handle` accepts any of them in any state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A plugin wants an address for a sandbox.
+    Allocate {
+        /// Who waits.
+        request: RequestId,
+        /// For which attachment.
+        sandbox: SandboxKey,
+        /// Whose it is.
+        pod: PodRef,
+        /// When the plugin started; an ADD that began before its sandbox's DEL is refused.
+        started: Time,
+        /// When the answer is due at the latest.
+        deadline: Time,
+    },
+    /// The caller of a waiting request went away. A durable allocation stays until its DEL.
+    Abandon {
+        /// Who no longer waits.
+        request: RequestId,
+    },
+    /// A plugin has torn a sandbox down and gives its address back.
+    Release {
+        /// Who waits.
+        request: RequestId,
+        /// Which attachment.
+        sandbox: SandboxKey,
+        /// When the plugin started.
+        started: Time,
+    },
+    /// The runtime listed every live attachment of a network; all older others of that network are released.
+    Collect {
+        /// Who waits.
+        request: RequestId,
+        /// The network whose attachments are listed.
+        network: Box<str>,
+        /// The live ones.
+        valid: Vec<SandboxKey>,
+        /// When the plugin started: younger attachments are left alone.
+        started: Time,
+    },
+    /// All revisions up to and including this one are on disk.
+    Persisted {
+        /// The newest durable revision.
+        revision: Revision,
+    },
+    /// Nothing after the last durable revision can be written now; the driver goes on trying.
+    PersistFailed {
+        /// Oldest revision that is not durable.
+        revision: Revision,
+        /// What the disk said.
+        reason: Box<str>,
+    },
+    /// An EC2 call ended.
+    Ec2 {
+        /// Which.
+        op: OpId,
+        /// How.
+        outcome: Result<Ec2Answer, Ec2Failure>,
+    },
+    /// A change of the host's networking ended. The error is for people.
+    Host {
+        /// Which.
+        op: OpId,
+        /// How.
+        outcome: Result<(), Box<str>>,
+    },
+    /// Somebody looked at the attachments.
+    Observed(Snapshot),
+    /// Pods bound to this node: how many should have an address of ours, wired or not (host-network pods not counted).
+    /// `None`: unknown, for example because the API server cannot be reached.
+    Demand {
+        /// The count, when known.
+        bound: Option<u32>,
+    },
+    /// A deadline from `Pool::next_deadline` has come, or nothing in particular.
+    Timer,
+    /// The daemon is stopping: start no new EC2 operation.
+    Stop,
+}
+
+/// Who looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SnapshotSource {
+    /// Instance metadata: a hint, may be hours old; absence means nothing (design D1).
+    Metadata,
+    /// DescribeNetworkInterfaces of this instance: decides about attachment.
+    Describe,
+}
+
+/// The ENIs of this instance as somebody saw them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Who looked.
+    pub source: SnapshotSource,
+    /// What was asked last before this was read: results of operations with a higher id are not in it.
+    pub as_of: OpId,
+    /// What was seen.
+    pub enis: Vec<ObservedEni>,
+}
+
+/// One ENI as seen by EC2 or instance metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedEni {
+    /// Its id.
+    pub id: EniId,
+    /// Its MAC address, by which the kernel device is found.
+    pub mac: Mac,
+    /// Its attachment, where known (metadata does not say).
+    pub attachment: Option<AttachmentId>,
+    /// The instance it is attached to, where known.
+    pub instance: Option<InstanceId>,
+    /// Network card.
+    pub card: NetworkCard,
+    /// Device index on that card.
+    pub device: DeviceIndex,
+    /// Subnet.
+    pub subnet: SubnetId,
+    /// Subnet's CIDR, where known (metadata says it; EC2's ENI description does not).
+    pub subnet_cidr: Option<IpNetwork>,
+    /// Security groups.
+    pub groups: Vec<GroupId>,
+    /// Primary address: the ENI's own, never a pod's.
+    pub primary: IpAddr,
+    /// Secondary addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Delegated prefixes.
+    pub prefixes: Vec<IpNetwork>,
+    /// `interface`, `trunk`, `efa`, `efa-only`, `branch`…; `None` where metadata does not say.
+    pub kind: Option<Box<str>>,
+    /// Tags, where known; `None` from metadata.
+    pub tags: Option<Vec<(Box<str>, Box<str>)>>,
+    /// Attachment is complete (`attached`), not on its way in or out.
+    pub attached: bool,
+}
+
+/// What EC2 answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ec2Answer {
+    /// Newly assigned addresses (/32, /128) or prefixes; may be fewer than asked for.
+    Assigned(Vec<IpNetwork>),
+    /// The addresses or prefixes are off the ENI.
+    Unassigned,
+    /// A new ENI, not attached yet, with what came with it.
+    Created(Box<ObservedEni>),
+    /// The ENI is attaching; its device will appear.
+    Attached(AttachmentId),
+    /// The attribute is set.
+    Modified,
+    /// The ENI is detaching.
+    Detached,
+    /// The ENI is gone.
+    Deleted,
+    /// The ENIs asked for.
+    Described(Vec<ObservedEni>),
+}
+
+/// What a failed EC2 call means for the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureClass {
+    /// The account's budget for this action is used up. Nothing was done.
+    Throttled,
+    /// The subnet has no free address. Nothing was done.
+    SubnetExhausted,
+    /// The subnet has free addresses but no free /28. Nothing was done.
+    SubnetFragmented,
+    /// The ENI or the instance can take no more. Nothing was done.
+    LimitExceeded,
+    /// The role may not do this. Nothing was done.
+    Denied,
+    /// The thing does not exist, or not yet everywhere.
+    NotFound,
+    /// The thing is in a state that forbids this now (in use, still attaching).
+    Busy,
+    /// The request itself is wrong. Nothing was done; asking again is useless.
+    Invalid,
+    /// It is not known whether it was done: timeout, lost connection, server error.
+    Unknown,
+}
+
+/// A failed EC2 call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ec2Failure {
+    /// What it means.
+    pub class: FailureClass,
+    /// EC2's error code, or a word of ours such as `timeout`.
+    pub code: Box<str>,
+    /// EC2's message, for people.
+    pub message: Box<str>,
+}
