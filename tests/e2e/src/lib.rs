@@ -7,3 +7,4 @@ pub mod pod;
 pub mod proof;
 pub mod report;
 pub mod runtime;
+pub mod scene;
