@@ -19,8 +19,8 @@ use anyhow::{Context as _, bail};
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 use crate::ns::{Keeper, Namespaces};
-use crate::tools;
 use crate::wires::{GroupRule, Peer, Port, Wires};
+use crate::{node, tools};
 
 pub use counters::Drops;
 use port::PluggedPort;
@@ -31,6 +31,14 @@ pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub const ENDPOINT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The fabric's side of the link to the internet host (TEST-NET-2, RFC 5737).
 pub(crate) const IGW: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// Prepares a keeper's namespaces to become a fabric.
+///
+/// # Errors
+/// The kernel refuses a mount.
+pub fn furnish() -> anyhow::Result<()> {
+    node::fresh_sys()
+}
 
 /// Handle to the fabric of one lab; clones are the same fabric.
 #[derive(Debug, Clone)]
@@ -82,17 +90,10 @@ impl Fabric {
         self.state().hosts.insert(instance.to_owned(), keeper_pid);
     }
 
-    /// Forgets the instance and unplugs what is left of it.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn disconnect_host(&self, instance: &str) -> anyhow::Result<()> {
-        let mut state = self.state();
-        state.hosts.remove(instance);
-        let of_instance = |port: &&PluggedPort| port.spec.instance == instance;
-        let left: Vec<_> =
-            state.ports.values().filter(of_instance).map(|port| port.spec.eni.clone()).collect();
-        left.iter().try_for_each(|eni| self.unplug_one(&mut state, eni))
+    /// Nothing can be plugged into the instance any more. Its ports stay until they are unplugged, without devices
+    /// once its namespace has vanished.
+    pub fn disconnect_host(&self, instance: &str) {
+        self.state().hosts.remove(instance);
     }
 
     /// The fabric's device of an ENI (for captures and counters).
@@ -121,13 +122,6 @@ impl Fabric {
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change below is written to the state only after the kernel took it, so a panic leaves it true.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn unplug_one(&self, state: &mut State, eni: &str) -> anyhow::Result<()> {
-        let port = state.ports.get(eni).with_context(|| format!("{eni} is not plugged"))?;
-        self.0.namespaces.enter(|| port.remove())??;
-        state.ports.remove(eni);
-        Ok(())
     }
 
     /// Makes the groups that are not there yet.
@@ -170,7 +164,10 @@ impl Wires for Fabric {
 
     fn unplug(&mut self, eni: &str) -> anyhow::Result<()> {
         let mut state = self.state();
-        self.unplug_one(&mut state, eni)
+        let port = state.ports.get(eni).with_context(|| format!("{eni} is not plugged"))?;
+        self.0.namespaces.enter(|| port.remove())??;
+        state.ports.remove(eni);
+        Ok(())
     }
 
     fn route(&mut self, eni: &str, net: IpNetwork) -> anyhow::Result<()> {

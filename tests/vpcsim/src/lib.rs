@@ -6,6 +6,7 @@ pub mod fabric;
 pub mod internet;
 pub mod node;
 pub mod ns;
+pub mod probe;
 pub mod servers;
 mod tools;
 pub mod wires;

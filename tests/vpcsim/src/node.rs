@@ -112,11 +112,13 @@ impl Node {
         self.0.namespaces.enter(inside)
     }
 
-    /// Where a path of the node is seen from the machine, as long as the node lives.
+    /// Where a path of the node is seen from the machine, as long as the node lives. Links are followed as the node
+    /// follows them (`/var/run` is its own `/run`), for as much of the path as is there.
     #[must_use]
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         let inside = inside.as_ref();
-        Path::new(&format!("/proc/{}/root", self.0.pid)).join(inside.strip_prefix("/").unwrap_or(inside))
+        let resolved = self.enter(|| resolve(inside)).unwrap_or_else(|_| inside.to_owned());
+        Path::new(&format!("/proc/{}/root", self.0.pid)).join(resolved.strip_prefix("/").unwrap_or(&resolved))
     }
 
     /// Makes a network namespace bound to the node's `/run/netns/<name>`, as a container runtime does for a sandbox.
@@ -142,7 +144,17 @@ impl Node {
     }
 
     /// Ends every process of the node and its namespaces. Later use of any handle fails.
-    pub(crate) fn power_off(&self) {
+    pub fn power_off(&self) {
         drop(self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Follows the links of the part of the path that is there, in the calling thread's mount namespace.
+fn resolve(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path.to_owned()
 }

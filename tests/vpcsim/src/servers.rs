@@ -13,6 +13,9 @@ use tokio::sync::oneshot;
 
 use crate::ns::Namespaces;
 
+/// Two, so that a change of the kernel's state (milliseconds, under the cloud's lock) does not delay every answer.
+const WORKERS: usize = 2;
+
 /// A runtime on a thread of its own. It may be dropped anywhere, inside another runtime too.
 #[derive(Debug)]
 pub struct Servers {
@@ -27,7 +30,11 @@ impl Servers {
     /// # Errors
     /// No thread or no descriptor is to be had.
     pub fn start() -> anyhow::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .enable_all()
+            .build()
+            .context("cannot start a runtime")?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("servers".to_owned()).spawn(move || {
