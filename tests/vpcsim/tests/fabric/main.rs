@@ -1,0 +1,6 @@
+//! The kernel side of the simulated VPC, judged by packets.
+
+mod bench;
+mod devices;
+mod groups;
+mod packets;
