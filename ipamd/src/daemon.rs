@@ -9,7 +9,7 @@ use podwire_config::Settings;
 use podwire_ec2::imds::NodeFacts;
 use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
 use podwire_hostnet::NodeNet;
-use podwire_ledger::{Ledger, Opened};
+use podwire_ledger::{Aside, Ledger, Opened};
 use podwire_pool::{BootId, Ec2Answer, Ec2Call, Input, ObservedEni, OpId, Pool, Snapshot, SnapshotSource};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::oneshot;
@@ -66,14 +66,16 @@ impl Daemon {
     async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let only = single::wait(&settings.paths.socket).await?;
         let node = Node::read(settings).await?;
+        let (driver, inbox) = Handle::channel();
+        let host = node.host(settings, &driver)?;
         let node_config = node::config(&node.facts, settings);
-        let applying = node_config.clone();
-        tokio::task::spawn_blocking(move || node::apply(&applying)).await??;
+        host.apply_node(node_config.clone()).await.context("cannot set up node networking")?;
 
         let (pool, look, ledger) = node.begin(settings).await?;
-        let (driver, inbox) = Handle::channel();
         let (persist, writer) = PersistExecutor::start(ledger, driver.clone())?;
-        let executors = node.executors(settings, persist, &driver)?;
+        persist.compact(pool.snapshot());
+        let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
+        let executors = Executors::new(calls, host.clone(), persist);
         let (on_ready, ready) = oneshot::channel();
         let running = tokio::spawn(Driver::new(pool, inbox, executors, on_ready).run());
 
@@ -86,7 +88,7 @@ impl Daemon {
         let dir = &settings.paths.ledger_dir;
         let helpers = vec![
             tokio::spawn(first_look(driver.clone(), node.imds.clone(), node.ec2, look)),
-            tokio::spawn(node::keep(node.imds, node_config)),
+            tokio::spawn(node::keep(node.imds, host, node_config)),
             tokio::spawn(pending::watch(dir.join("released"), service)),
             tokio::spawn(heartbeat(dir.join("alive"))),
             tokio::spawn(when_ready(ready, settings.clone())),
@@ -153,7 +155,7 @@ impl Node {
         let pool_settings =
             crate::translate::pool_settings(settings, &self.identity, self.boot.clone(), &self.ec2).await;
         let (ledger, opened) = open_ledger(settings, &self.identity, &self.boot)?;
-        if !matches!(&opened, Opened::Recovered { same_boot: true, .. }) {
+        if !matches!(&opened, Opened::Recovered(found) if found.same_boot) {
             install::hide_conflist(&settings.paths.cni_conf_dir)?;
         }
         let pods = open_net()?.pods().context("cannot list pod links")?;
@@ -163,12 +165,9 @@ impl Node {
         Ok((pool, look, ledger))
     }
 
-    fn executors(&self, settings: &Settings, persist: PersistExecutor, driver: &Handle) -> anyhow::Result<Executors> {
-        let runtime = Runtime::current();
+    fn host(&self, settings: &Settings, driver: &Handle) -> anyhow::Result<HostExecutor> {
         let mtu = settings.network.eni_mtu;
-        let host = HostExecutor::start(open_net()?, driver.clone(), self.imds.clone(), mtu, runtime.clone())?;
-        let calls = Ec2Executor::new(self.ec2.clone(), driver.clone(), runtime);
-        Ok(Executors::new(calls, host, persist))
+        Ok(HostExecutor::start(open_net()?, driver.clone(), self.imds.clone(), mtu, Runtime::current())?)
     }
 }
 
@@ -216,16 +215,27 @@ fn open_ledger(settings: &Settings, identity: &Identity, boot: &BootId) -> anyho
     let who = podwire_ledger::Identity { instance: identity.instance.clone(), boot: boot.clone() };
     let (ledger, opened) =
         Ledger::open(dir, &who).with_context(|| format!("cannot open the ledger in {}", dir.display()))?;
-    match &opened {
-        Opened::Recovered { records, same_boot, truncated_tail } => {
-            tracing::info!(records = records.len(), same_boot, truncated_tail, "ledger read");
-        }
-        Opened::Fresh => tracing::info!(dir = %dir.display(), "no ledger yet"),
-        Opened::SetAside { path, reason } => {
-            tracing::error!(path = %path.display(), ?reason, "the ledger could not be used and was set aside; keep the file as evidence");
-        }
-    }
+    tell_opened(&opened);
     Ok((ledger, opened))
+}
+
+fn tell_opened(opened: &Opened) {
+    let lost = |what: &str, aside: &Aside| {
+        tracing::error!(path = %aside.path.display(), removed = ?aside.removed, "the ledger {what}; it is set aside, keep the file as evidence");
+    };
+    match opened {
+        Opened::Fresh => tracing::info!("no ledger yet"),
+        Opened::Recovered(found) => {
+            let (records, same_boot, truncated) = (found.records.len(), found.same_boot, found.truncated_tail);
+            tracing::info!(records, same_boot, truncated, damaged = found.damaged, "ledger read");
+            if let Some(aside) = &found.aside {
+                lost("is damaged at its end", aside);
+            }
+        }
+        Opened::Foreign { instance, aside } => lost(&format!("belongs to instance {instance}"), aside),
+        Opened::Newer { format, aside } => lost(&format!("has format {format} of a later version"), aside),
+        Opened::Corrupt { reason, aside } => lost(&format!("cannot be read: {reason}"), aside),
+    }
 }
 
 /// The first observation; without it the pool serves what its ledger knows, but does not grow.

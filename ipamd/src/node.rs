@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use ipnetwork::IpNetwork;
 use podwire_config::Settings;
 use podwire_config::settings::network::RandomizeSnat;
 use podwire_ec2::imds::{Imds, NodeFacts};
-use podwire_hostnet::{NodeConfig, NodeNet, RandomSnat};
+use podwire_hostnet::{NodeConfig, RandomSnat};
+
+use crate::executors::host::HostExecutor;
 
 /// Pause between looks at the VPC's CIDRs. *Source*: incumbent-behaviour §5.1, VPC CIDR refresh. Metadata only, no EC2.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -33,17 +34,8 @@ pub fn config(facts: &NodeFacts, settings: &Settings) -> NodeConfig {
     }
 }
 
-/// Applies it, in a namespace handle of its own.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn apply(config: &NodeConfig) -> anyhow::Result<()> {
-    let mut net = NodeNet::open().context("cannot open the host's networking")?;
-    net.apply_node(config).context("cannot set up node networking")
-}
-
 /// Looks at the VPC's CIDRs until the daemon ends; a new one is exempt from SNAT from then on.
-pub async fn keep(imds: Imds, mut config: NodeConfig) {
+pub async fn keep(imds: Imds, host: HostExecutor, mut config: NodeConfig) {
     loop {
         tokio::time::sleep(REFRESH).await;
         let mac = podwire_pool::Mac(config.primary_mac);
@@ -52,11 +44,11 @@ pub async fn keep(imds: Imds, mut config: NodeConfig) {
             Ok(cidrs) if cidrs != config.vpc_cidrs => {
                 tracing::info!(?cidrs, "the VPC's CIDRs changed");
                 let changed = NodeConfig { vpc_cidrs: cidrs, ..config.clone() };
-                let applying = changed.clone();
-                match tokio::task::spawn_blocking(move || apply(&applying)).await {
-                    Ok(Ok(())) => config = changed,
-                    Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "node networking not updated; tried again"),
-                    Err(error) => tracing::error!(%error, "node networking not updated; tried again"),
+                match host.apply_node(changed.clone()).await {
+                    Ok(()) => config = changed,
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "node networking not updated; tried again");
+                    }
                 }
             }
             Ok(_) => {}

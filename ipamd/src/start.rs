@@ -23,16 +23,17 @@ pub enum FirstLook {
 #[must_use]
 pub fn begin(settings: Settings, opened: Opened, pods: &[PodLink], first_boot: bool, now: Time) -> (Pool, FirstLook) {
     match opened {
-        Opened::Recovered { records, same_boot, .. } => {
-            (Pool::recover(settings, same_boot, records, now), FirstLook::Metadata)
+        Opened::Recovered(found) if found.damaged => {
+            // Durable entries may be lost: what the kernel shows beyond the ledger counts as held.
+            let records = found.records.into_iter().chain(from_kernel(pods, now)).collect();
+            (Pool::recover(settings, found.same_boot, records, now), FirstLook::Describe)
         }
-        Opened::Fresh | Opened::SetAside { .. } if pods.is_empty() && first_boot => {
-            (Pool::new(settings), FirstLook::Metadata)
+        Opened::Recovered(found) => {
+            (Pool::recover(settings, found.same_boot, found.records, now), FirstLook::Metadata)
         }
-        Opened::Fresh | Opened::SetAside { .. } if pods.is_empty() => (Pool::new(settings), FirstLook::Describe),
-        Opened::Fresh | Opened::SetAside { .. } => {
-            let records = from_kernel(pods, now);
-            (Pool::recover(settings, true, records, now), FirstLook::Describe)
+        Opened::Fresh | Opened::Foreign { .. } | Opened::Newer { .. } | Opened::Corrupt { .. } => {
+            let look = if first_boot && pods.is_empty() { FirstLook::Metadata } else { FirstLook::Describe };
+            (Pool::recover(settings, true, from_kernel(pods, now), now), look)
         }
     }
 }
@@ -47,12 +48,12 @@ pub fn is_first_boot(booted_at: i64, launched_at: Option<i64>) -> bool {
 /// Running pods whose ledger is lost: their own host links say which address each holds.
 fn from_kernel(pods: &[PodLink], now: Time) -> Vec<Record> {
     let held = |pod: &PodLink| Record::Allocated {
-        sandbox: SandboxKey::new(pod.container_id.as_str(), pod.ifname.as_str()),
+        sandbox: SandboxKey::new(pod.attachment.container_id.as_str(), pod.attachment.ifname.as_str()),
         pod: PodRef::default(),
         addresses: pod.addresses.clone(),
         at: now,
     };
-    pods.iter().filter(|pod| !pod.addresses.is_empty()).map(held).collect()
+    pods.iter().filter(|pod| !pod.addresses.is_empty() && !pod.doomed).map(held).collect()
 }
 
 /// Seconds of the Unix epoch of an RFC 3339 time in UTC, as the identity document writes it: `2026-11-20T11:13:43Z`.

@@ -4,6 +4,8 @@
 //! application changes nothing and a restart is not felt by pods. Pod links are never made here.
 
 mod eni;
+
+pub use eni::wait_for_device;
 mod flush;
 mod links;
 
