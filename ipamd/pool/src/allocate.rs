@@ -168,7 +168,8 @@ impl Pool {
             return;
         }
         self.ledger.set_phase(key, Phase::Allocated, now);
-        let waiting = self.ledger.sandbox_mut(key).map(|s| std::mem::take(&mut s.waiting)).unwrap_or_default();
+        let waiting =
+            self.ledger.sandbox_mut(key).map(|s| std::mem::take(&mut s.waiting)).unwrap_or_default();
         for (request, is_new) in waiting {
             if let Some(answer) = self.allocated_answer(key, is_new) {
                 self.answer(request, answer, out);
@@ -218,9 +219,10 @@ impl Pool {
             Growth::Halted => Cause::LedgerUnwritable {
                 reason: self.journal.failing().unwrap_or("the disk does not answer").into(),
             },
-            Growth::Satisfied | Growth::InFlight => self.failure.clone().unwrap_or(Cause::TooSlow {
-                waiting_for: "EC2 and the host to make another address usable",
-            }),
+            Growth::Satisfied | Growth::InFlight => self
+                .failure
+                .clone()
+                .unwrap_or(Cause::TooSlow { waiting_for: "EC2 and the host to make another address usable" }),
         }
     }
 

@@ -169,11 +169,8 @@ impl Gates {
 
 /// The cause that a failed call is to people.
 pub(crate) fn cause_of(action: Action, failure: &Ec2Failure, subnet: Option<&SubnetId>) -> Cause {
-    let other = || Cause::Ec2 {
-        action: action.name(),
-        code: failure.code.clone(),
-        message: failure.message.clone(),
-    };
+    let other =
+        || Cause::Ec2 { action: action.name(), code: failure.code.clone(), message: failure.message.clone() };
     match failure.class {
         FailureClass::Throttled => Cause::Throttled { action: action.name() },
         FailureClass::Denied => Cause::Denied { action: action.name() },

@@ -64,7 +64,13 @@ impl Demand {
 
     /// Notes the verdict of now; gives what has been in excess for `quiet` without a break. Demand that comes back
     /// soon after something was given back stretches that time (no flapping, L5); a long calm shrinks it again.
-    pub(crate) fn note(&mut self, now: Time, verdict: &Verdict, empty_enis: bool, quiet: Duration) -> Option<Surplus> {
+    pub(crate) fn note(
+        &mut self,
+        now: Time,
+        verdict: &Verdict,
+        empty_enis: bool,
+        quiet: Duration,
+    ) -> Option<Surplus> {
         let span = quiet.saturating_mul(self.stretch);
         if verdict.short > 0 {
             self.quiet = None;
@@ -82,7 +88,8 @@ impl Demand {
             self.quiet = None;
             return None;
         }
-        let (since, least) = self.quiet.map_or((now, surplus), |(since, least)| (since, least.least(surplus)));
+        let (since, least) =
+            self.quiet.map_or((now, surplus), |(since, least)| (since, least.least(surplus)));
         if least == Surplus::default() && !empty_enis {
             self.quiet = Some((now, surplus));
             return None;

@@ -75,9 +75,10 @@ impl Pool {
 
     /// ENIs that take a place, or are about to.
     fn enis_taken(&self) -> u32 {
-        let known = self.ledger.enis().filter(|(_, e)| {
-            e.card == NetworkCard(0) && e.stage != Stage::Leaving(Exit::Delete)
-        });
+        let known = self
+            .ledger
+            .enis()
+            .filter(|(_, e)| e.card == NetworkCard(0) && e.stage != Stage::Leaving(Exit::Delete));
         count(known.count()).saturating_add(u32::from(self.ops.creating()))
     }
 

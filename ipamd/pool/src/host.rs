@@ -34,7 +34,8 @@ impl Pool {
                 Stage::Attached if !eni.configured || eni.refresh => self.configure(slot),
                 Stage::Attached => self.next_sources(slot),
                 Stage::Leaving(Exit::Unhost) => {
-                    let change = HostChange::RemoveEni { eni: eni.id.clone(), card: eni.card, device: eni.device };
+                    let change =
+                        HostChange::RemoveEni { eni: eni.id.clone(), card: eni.card, device: eni.device };
                     Some((About::RemoveEni { slot }, change))
                 }
                 Stage::Leaving(Exit::Marked | Exit::Detach | Exit::Delete) => None,
@@ -218,13 +219,7 @@ impl Pool {
         }
     }
 
-    fn unhosted(
-        &mut self,
-        now: Time,
-        slot: Slot,
-        outcome: Result<(), Box<str>>,
-        out: &mut Vec<Effect>,
-    ) {
+    fn unhosted(&mut self, now: Time, slot: Slot, outcome: Result<(), Box<str>>, out: &mut Vec<Effect>) {
         let done = self.host_step(now, slot, outcome, out);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         if eni.stage == Stage::Leaving(Exit::Unhost) && (done || eni.host_retry.tries() >= UNHOST_TRIES) {

@@ -121,7 +121,10 @@ impl Pool {
                     ) => false,
                 };
                 if !fits {
-                    return broken("S12", format!("{ip} is {:?}, its sandbox {:?}", address.state, sandbox.phase));
+                    return broken(
+                        "S12",
+                        format!("{ip} is {:?}, its sandbox {:?}", address.state, sandbox.phase),
+                    );
                 }
             }
         }

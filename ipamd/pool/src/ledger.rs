@@ -92,7 +92,8 @@ impl Ledger {
 
     /// Forgets an ENI and its blocks. Sandboxes that held addresses of it keep them, on no block.
     pub(crate) fn remove_eni(&mut self, slot: Slot) {
-        let nets: Vec<_> = self.enis.get(&slot).map(|e| e.blocks.iter().copied().collect()).unwrap_or_default();
+        let nets: Vec<_> =
+            self.enis.get(&slot).map(|e| e.blocks.iter().copied().collect()).unwrap_or_default();
         for net in nets {
             self.remove_block(net);
         }
@@ -303,10 +304,7 @@ impl Ledger {
     pub(crate) fn hold(&mut self, key: &SandboxKey, sandbox: Sandbox) {
         for ip in &sandbox.addresses {
             let before = self.holders.insert(*ip, key.clone());
-            assert!(
-                before.as_ref().is_none_or(|b| b == key),
-                "address {ip} would be given to two sandboxes"
-            );
+            assert!(before.as_ref().is_none_or(|b| b == key), "address {ip} would be given to two sandboxes");
         }
         let (addresses, phase) = (sandbox.addresses.clone(), sandbox.phase);
         self.sandboxes.insert(key.clone(), sandbox);

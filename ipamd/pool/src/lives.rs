@@ -101,7 +101,13 @@ impl Pool {
     }
 
     /// An attach failed; the new ENI is tried again or given up.
-    pub(crate) fn attach_failed(&mut self, now: Time, slot: Slot, failure: &Ec2Failure, out: &mut Vec<Effect>) {
+    pub(crate) fn attach_failed(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
         let cause = cause_of(Action::Attach, failure, None);
         let others = self.ledger.enis().filter(|(s, e)| *s != slot && e.occupies()).count();
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
@@ -123,7 +129,12 @@ impl Pool {
             FailureClass::Busy | FailureClass::NotFound | FailureClass::Invalid => {
                 self.doubt(slot, now, now);
                 if hopeless {
-                    self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                    self.gates.action(Action::Create).fail(
+                        now,
+                        failure.class,
+                        cause.clone(),
+                        &mut self.jitter,
+                    );
                     self.mark_leaving(slot);
                 }
             }

@@ -15,20 +15,52 @@ use crate::tuning::PREFIX_SIZE;
 /// What an operation is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum About {
-    Assign { slot: Slot, by: GrowBy },
-    Unassign { slot: Slot, nets: Vec<IpNetwork> },
-    Create { with: GrowBy },
-    Attach { slot: Slot },
-    Terminate { slot: Slot },
-    Detach { slot: Slot },
-    Delete { slot: Slot },
+    Assign {
+        slot: Slot,
+        by: GrowBy,
+    },
+    Unassign {
+        slot: Slot,
+        nets: Vec<IpNetwork>,
+    },
+    Create {
+        with: GrowBy,
+    },
+    Attach {
+        slot: Slot,
+    },
+    Terminate {
+        slot: Slot,
+    },
+    Detach {
+        slot: Slot,
+    },
+    Delete {
+        slot: Slot,
+    },
     /// The ENIs asked for by id.
-    Describe { also: Vec<EniId> },
-    Configure { slot: Slot, sources: Vec<IpNetwork> },
-    AddSources { slot: Slot, nets: Vec<IpNetwork> },
-    RemoveSources { slot: Slot, nets: Vec<IpNetwork> },
-    RemoveEni { slot: Slot },
-    Flush { address: IpAddr, tries: u32 },
+    Describe {
+        also: Vec<EniId>,
+    },
+    Configure {
+        slot: Slot,
+        sources: Vec<IpNetwork>,
+    },
+    AddSources {
+        slot: Slot,
+        nets: Vec<IpNetwork>,
+    },
+    RemoveSources {
+        slot: Slot,
+        nets: Vec<IpNetwork>,
+    },
+    RemoveEni {
+        slot: Slot,
+    },
+    Flush {
+        address: IpAddr,
+        tries: u32,
+    },
 }
 
 /// One operation.

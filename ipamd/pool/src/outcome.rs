@@ -67,7 +67,9 @@ impl Pool {
         let Some(op) = self.ops.close(id) else { return };
         let asked = op.asked;
         match (op, outcome) {
-            (Op { about: About::Assign { slot, .. }, .. }, Ok(Ec2Answer::Assigned(nets))) if !nets.is_empty() => {
+            (Op { about: About::Assign { slot, .. }, .. }, Ok(Ec2Answer::Assigned(nets)))
+                if !nets.is_empty() =>
+            {
                 self.call_over(now, slot);
                 self.gates.action(Action::Assign).clear();
                 self.assigned(now, slot, &nets, out);
@@ -213,7 +215,14 @@ impl Pool {
         Some(format!("{net} on {}, which overlaps {other} known elsewhere", eni.id))
     }
 
-    fn assign_failed(&mut self, now: Time, slot: Slot, by: GrowBy, failure: &Ec2Failure, out: &mut Vec<Effect>) {
+    fn assign_failed(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        by: GrowBy,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         let subnet = eni.subnet.clone();
         let cause = cause_of(Action::Assign, failure, Some(&subnet));
@@ -319,7 +328,14 @@ impl Pool {
         self.ledger.enis().find(|(_, e)| e.subnet == *subnet && e.subnet_cidr.is_some())?.1.subnet_cidr
     }
 
-    fn create_failed(&mut self, now: Time, id: OpId, with: GrowBy, failure: &Ec2Failure, out: &mut Vec<Effect>) {
+    fn create_failed(
+        &mut self,
+        now: Time,
+        id: OpId,
+        with: GrowBy,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
         let home = self.home().map(|(subnet, _)| subnet);
         let cause = cause_of(Action::Create, failure, home.as_ref());
         match (failure.class, home) {

@@ -97,7 +97,8 @@ impl Pool {
         at: Time,
     ) {
         // A ledger never holds an address twice; one that does is damaged, and the first holder keeps it.
-        if addresses.iter().any(|ip| self.ledger.holder(*ip).is_some()) || self.ledger.sandbox(key).is_some() {
+        if addresses.iter().any(|ip| self.ledger.holder(*ip).is_some()) || self.ledger.sandbox(key).is_some()
+        {
             return;
         }
         let sandbox = Sandbox {

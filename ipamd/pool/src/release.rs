@@ -88,14 +88,7 @@ impl Pool {
     }
 
     /// A DEL for a sandbox the ledger does not know.
-    fn bury(
-        &mut self,
-        now: Time,
-        request: RequestId,
-        key: SandboxKey,
-        started: Time,
-        out: &mut Vec<Effect>,
-    ) {
+    fn bury(&mut self, now: Time, request: RequestId, key: SandboxKey, started: Time, out: &mut Vec<Effect>) {
         let durable = self.journal.durable();
         if let Some(tombstone) = self.requests.tombstone_mut(&key) {
             // The later start stays in memory only: an ADD it concerns cannot outlive this daemon (its plugin is dead).

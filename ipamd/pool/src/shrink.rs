@@ -58,9 +58,7 @@ impl Pool {
             .ledger
             .enis()
             .filter(|(_, e)| e.ours() && e.stage == Stage::Attached)
-            .map(|(slot, e)| {
-                (e.role == Role::Primary, e.counts.held, std::cmp::Reverse(e.device), slot)
-            })
+            .map(|(slot, e)| (e.role == Role::Primary, e.counts.held, std::cmp::Reverse(e.device), slot))
             .collect();
         slots.sort_unstable();
         slots.into_iter().map(|(_, _, _, slot)| slot).collect()
