@@ -69,10 +69,6 @@ impl<K: Ord + Clone, T: Clone> Store<K, T> {
         self.live.remove(key)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &T)> {
-        self.live.iter()
-    }
-
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.live.values()
     }
