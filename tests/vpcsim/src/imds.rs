@@ -8,7 +8,7 @@ mod tokens;
 mod tree;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,10 +19,10 @@ use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 
-use crate::cloud::Cloud;
-use crate::lab::now;
+use crate::api::wall_clock;
+use crate::cloud::{Cloud, InstanceId, Random};
+use crate::servers::adopt;
 use tokens::Tokens;
 
 pub use tree::{ROLE, Tree};
@@ -33,6 +33,8 @@ const TOKEN: &str = "x-aws-ec2-metadata-token";
 const LIFE: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 /// IP time-to-live of every answer but a token's. Source: Linux default, net.ipv4.ip_default_ttl.
 const USUAL_TTL: u32 = 64;
+/// Sets the service's random choices apart from the cloud's, which grow from the same seed.
+const STREAM: u64 = 0x696d_6473;
 /// Rest after a failed accept. Our choice.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +42,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 struct Service {
     cloud: Arc<Mutex<Cloud>>,
+    random: Mutex<Random>,
     tokens: Mutex<Tokens>,
     hop_limit: u32,
 }
@@ -47,8 +50,14 @@ struct Service {
 type Answer = Response<Full<Bytes>>;
 
 /// Serves until dropped. `hop_limit` is the instances' `HttpPutResponseHopLimit`.
-pub async fn serve(listener: TcpListener, cloud: Arc<Mutex<Cloud>>, hop_limit: u32) {
-    let service = Arc::new(Service { cloud, tokens: Mutex::default(), hop_limit });
+///
+/// # Errors
+/// The listener cannot be used.
+pub async fn serve(listener: TcpListener, cloud: Arc<Mutex<Cloud>>, hop_limit: u32) -> std::io::Result<()> {
+    let listener = adopt(listener)?;
+    let seed = lock(&cloud).spec().seed;
+    let random = Mutex::new(Random::new(seed ^ STREAM));
+    let service = Arc::new(Service { cloud, random, tokens: Mutex::default(), hop_limit });
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -81,15 +90,15 @@ pub async fn serve(listener: TcpListener, cloud: Arc<Mutex<Cloud>>, hop_limit: u
 
 impl Service {
     async fn respond(&self, from: IpAddr, request: &Request<Incoming>, control: &TcpStream) -> Answer {
-        let trouble = self.cloud().imds_fate(now());
-        tokio::time::sleep(trouble.delay).await;
-        if trouble.silence {
+        let fate = self.fate();
+        tokio::time::sleep(fate.delay).await;
+        if fate.silence {
             std::future::pending::<()>().await;
         }
-        if let Some(status) = trouble.status {
-            return refuse(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+        if fate.error {
+            return refuse(StatusCode::INTERNAL_SERVER_ERROR);
         }
-        let Some(instance) = self.cloud().instance_by_source(from) else {
+        let Some(instance) = lock(&self.cloud).instance_by_source(from) else {
             return refuse(StatusCode::NOT_FOUND);
         };
         let is_token = request.uri().path() == "/latest/api/token";
@@ -120,15 +129,15 @@ impl Service {
         answer
     }
 
-    fn read(&self, instance: &crate::cloud::InstanceId, request: &Request<Incoming>) -> Answer {
+    fn read(&self, instance: &InstanceId, request: &Request<Incoming>) -> Answer {
         let token = request.headers().get(TOKEN).and_then(|value| value.to_str().ok());
         if !token.is_some_and(|token| self.tokens().admits(token, instance.as_str(), Instant::now())) {
             return refuse(StatusCode::UNAUTHORIZED);
         }
         let tree = {
-            let mut cloud = self.cloud();
-            let credentials = cloud.credentials(instance, now());
-            cloud.imds_view(instance, now()).zip(credentials).map(|(view, keys)| Tree::new(&view, &keys))
+            let (mut cloud, now) = (lock(&self.cloud), wall_clock());
+            let credentials = cloud.credentials(now, instance).ok();
+            cloud.imds_view(now, instance).zip(credentials).map(|(view, keys)| Tree::new(&view, &keys))
         };
         match tree.and_then(|tree| tree.get(request.uri().path())) {
             Some(value) => text(StatusCode::OK, value),
@@ -136,13 +145,30 @@ impl Service {
         }
     }
 
-    fn cloud(&self) -> MutexGuard<'_, Cloud> {
-        self.cloud.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fate(&self) -> Fate {
+        let trouble = lock(&self.cloud).trouble().imds.clone();
+        let mut random = lock(&self.random);
+        Fate {
+            delay: trouble.latency.draw(&mut random),
+            silence: trouble.black_hole,
+            error: trouble.errors > 0.0 && random.chance(trouble.errors),
+        }
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tokens)
     }
+}
+
+/// What becomes of a request.
+struct Fate {
+    delay: Duration,
+    silence: bool,
+    error: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn text(status: StatusCode, body: String) -> Answer {

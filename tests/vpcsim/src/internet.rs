@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ipnetwork::Ipv4Network;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::fabric::{Fabric, IGW};
 use crate::ns::{Keeper, Namespaces};
-use crate::servers::Servers;
+use crate::servers::{Servers, adopt, listen};
 use crate::{node, ns, tools};
 
 /// The internet host (TEST-NET-2, RFC 5737).
@@ -57,7 +57,7 @@ route add default via {ADDRESS} dev igw
             batch.push_str(&format!("route add {range} via {IGW}\n"));
         }
         keeper.namespaces().enter(|| tools::ip(&batch))??;
-        let listener = servers.listen(keeper.namespaces(), SocketAddrV4::new(ADDRESS, PORT).into())?;
+        let listener = listen(keeper.namespaces(), SocketAddrV4::new(ADDRESS, PORT).into())?;
         servers.spawn(serve(listener));
         Ok(Self { keeper })
     }
@@ -75,7 +75,11 @@ route add default via {ADDRESS} dev igw
     }
 }
 
-async fn serve(listener: TcpListener) {
+async fn serve(listener: std::net::TcpListener) {
+    let listener = match adopt(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the internet host cannot serve"),
+    };
     loop {
         match listener.accept().await {
             Ok((caller, peer)) => drop(tokio::spawn(answer(caller, peer))),

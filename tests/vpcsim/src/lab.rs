@@ -10,28 +10,25 @@ mod registration;
 mod spec;
 
 use std::collections::BTreeMap;
+use std::future::{Future, pending};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 
-use crate::api;
-use crate::cloud::{Cloud, InstanceId, Launched, Millis};
+use crate::api::{self, wall_clock};
+use crate::cloud::{Cloud, Delay, InstanceId, InstanceSpec};
 use crate::fabric::{ENDPOINT, Fabric, IMDS};
 use crate::imds;
 use crate::internet::Internet;
 use crate::node::{Node, PrimaryAddress};
 use crate::ns::Keeper;
-use crate::servers::Servers;
+use crate::servers::{Servers, listen};
 use crate::trouble::TroubleSettings;
 
 pub use registration::{Registration, clear, directory_of, names, owner};
 pub use spec::{LabSpec, NodeSpec};
-
-/// Longest time between two looks at what is due in the cloud. Our choice: far below EC2's own delays.
-const TICK: Duration = Duration::from_millis(5);
 
 /// A running lab. Fields are dropped in this order: servers first, the name last.
 #[derive(Debug)]
@@ -46,13 +43,6 @@ pub struct Lab {
     registration: Registration,
 }
 
-/// The time as the cloud counts it.
-#[must_use]
-pub fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::default().plus(since)
-}
-
 impl Lab {
     /// Brings everything up. Needs root, `ip` and `nft`.
     ///
@@ -62,11 +52,12 @@ impl Lab {
         let registration = Registration::take(&spec.name)?;
         let ranges = spec.cloud.vpc_cidrs.clone();
         let remove = registration.directory().to_str();
-        let keeper = Keeper::start(&format!("{}/fabric", spec.name), remove, crate::node::fresh_sys)?;
+        let keeper = Keeper::start(&format!("{}/fabric", spec.name), remove, crate::fabric::furnish)?;
         let fabric = Fabric::new(&keeper, &ranges)?;
         let servers = Servers::start()?;
         let internet = Internet::start(&spec.name, &fabric, &ranges, &servers)?;
-        let mut cloud = Cloud::new(spec.cloud, Box::new(fabric.clone()), now()).context("the VPC's spec is wrong")?;
+        let mut cloud =
+            Cloud::new(&spec.cloud, Box::new(fabric.clone())).context("the VPC's spec is wrong")?;
         cloud.set_trouble(spec.trouble);
         let cloud = Arc::new(Mutex::new(cloud));
         let endpoint = serve(&servers, &fabric, &cloud, spec.loopback, spec.imds_hop_limit)?;
@@ -106,9 +97,8 @@ impl Lab {
         let id = instance.id.get_or_insert_with(|| instance_id(self.name(), &spec.name)).clone();
         let node = Node::boot(self.name(), &spec.name, &id)?;
         self.fabric.connect_host(&id, node.pid());
-        let configured = self.launch(&node, &instance);
-        if let Err(error) = configured {
-            self.discard(&node)?;
+        if let Err(error) = self.launch(&node, &instance) {
+            self.discard(&node);
             return Err(error).with_context(|| format!("cannot add node {}", spec.name));
         }
         nodes.insert(spec.name, node.clone());
@@ -122,7 +112,8 @@ impl Lab {
     pub fn remove_node(&self, name: &str) -> anyhow::Result<()> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let node = nodes.remove(name).with_context(|| format!("there is no node {name}"))?;
-        self.discard(&node)
+        self.discard(&node);
+        Ok(())
     }
 
     /// A node by its name.
@@ -191,39 +182,40 @@ impl Lab {
     /// The subnet that `wanted` means: an id, a CIDR, or the next in turn.
     fn subnet(&self, wanted: &str, turn: usize) -> anyhow::Result<String> {
         let cloud = lock(&self.cloud);
-        let mut subnets = cloud.subnets();
+        let mut subnets = cloud.subnets_seen(Delay::NONE);
         if wanted.is_empty() {
-            let count = subnets.clone().count().max(1);
+            let count = cloud.spec().subnets.len().max(1);
             let next = subnets.nth(turn % count).context("the VPC has no subnet")?;
             return Ok(next.id.to_string());
         }
-        let is_meant = |id: &str, cidr: String| id == wanted || cidr == wanted;
-        let meant = subnets.find(|subnet| is_meant(subnet.id.as_str(), subnet.cidr.to_string()));
+        let meant = subnets.find(|subnet| subnet.id.as_str() == wanted || subnet.cidr.to_string() == wanted);
         Ok(meant.with_context(|| format!("the VPC has no subnet {wanted}"))?.id.to_string())
     }
 
-    fn launch(&self, node: &Node, instance: &crate::cloud::InstanceSpec) -> anyhow::Result<()> {
-        let (launched, subnet, resolver) = {
+    fn launch(&self, node: &Node, instance: &InstanceSpec) -> anyhow::Result<()> {
+        let view = {
             let mut cloud = lock(&self.cloud);
-            let launched: Launched = cloud.run_instance(instance, now())?;
-            let subnet = cloud.subnets().find(|subnet| subnet.id.as_str() == instance.subnet);
-            let subnet = subnet.context("the instance's subnet is gone")?.cidr;
-            let main = *cloud.spec().vpc_cidrs.first().context("the VPC has no range")?;
-            (launched, subnet, Ipv4Addr::from(u32::from(main.network()) + 2))
+            let launched = cloud.run_instance(wall_clock(), instance)?;
+            cloud.true_view(&launched.instance).context("the instance does not run")?
         };
-        node.configure_primary(PrimaryAddress { address: launched.address, subnet, resolver })
+        let primary = view.interfaces.first().context("the instance has no primary ENI")?;
+        let main = primary.vpc_cidrs.first().context("the VPC has no range")?;
+        node.configure_primary(PrimaryAddress {
+            address: view.local_ipv4,
+            subnet: primary.subnet_cidr,
+            resolver: Ipv4Addr::from(u32::from(main.network()) + 2),
+        })
     }
 
-    fn discard(&self, node: &Node) -> anyhow::Result<()> {
+    /// The devices vanish with the node; the cloud unplugs its ports when the instance has ended.
+    fn discard(&self, node: &Node) {
         let instance = InstanceId::from(node.instance_id());
-        // Not there when its launch failed; then there is nothing to terminate.
-        let terminated = lock(&self.cloud).terminate_instance(&instance, now());
-        node.power_off();
-        self.fabric.disconnect_host(node.instance_id())?;
-        if let Err(error) = terminated {
+        if let Err(error) = lock(&self.cloud).terminate_instance(wall_clock(), &instance) {
+            // Its launch failed: nothing to terminate.
             tracing::debug!(%error, %instance, "not terminated");
         }
-        Ok(())
+        node.power_off();
+        self.fabric.disconnect_host(node.instance_id());
     }
 }
 
@@ -244,26 +236,21 @@ fn serve(
     hop_limit: u32,
 ) -> anyhow::Result<SocketAddr> {
     let at = |address: Ipv4Addr| SocketAddr::from(SocketAddrV4::new(address, 80));
-    let metadata = servers.listen(fabric.namespaces(), at(IMDS))?;
-    servers.spawn(imds::serve(metadata, Arc::clone(cloud), hop_limit));
-    let inside = servers.listen(fabric.namespaces(), at(ENDPOINT))?;
-    servers.spawn(api::serve(inside, Arc::clone(cloud), std::future::pending()));
+    let metadata = imds::serve(listen(fabric.namespaces(), at(IMDS))?, Arc::clone(cloud), hop_limit);
+    servers.spawn(reported("metadata", metadata));
+    let inside = listen(fabric.namespaces(), at(ENDPOINT))?;
+    servers.spawn(reported("EC2", api::serve(inside, Arc::clone(cloud), pending())));
     let outside = TcpListener::bind(loopback).with_context(|| format!("cannot listen on {loopback}"))?;
     let endpoint = outside.local_addr()?;
-    let outside = servers.adopt(outside)?;
-    servers.spawn(api::serve(outside, Arc::clone(cloud), std::future::pending()));
-    servers.spawn(tick(Arc::clone(cloud)));
+    servers.spawn(reported("EC2", api::serve(outside, Arc::clone(cloud), pending())));
+    servers.spawn(api::keep_time(Arc::clone(cloud), pending()));
     Ok(endpoint)
 }
 
-/// Lets the cloud's time pass while nobody calls it, so that devices appear when they are due.
-async fn tick(cloud: Arc<Mutex<Cloud>>) {
-    loop {
-        tokio::time::sleep(TICK).await;
-        let mut cloud = lock(&cloud);
-        if cloud.next_event().is_some_and(|due| due <= now()) {
-            cloud.tick(now());
-        }
+/// A server that ends before its lab is a fault worth a word.
+async fn reported(name: &'static str, server: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = server.await {
+        tracing::error!(%error, name, "a server of the lab ended");
     }
 }
 

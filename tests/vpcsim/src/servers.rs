@@ -48,25 +48,23 @@ impl Servers {
     pub fn spawn(&self, server: impl Future<Output = ()> + Send + 'static) {
         drop(self.handle.spawn(server));
     }
+}
 
-    /// A listener inside `namespaces`, ready for this runtime.
-    ///
-    /// # Errors
-    /// The address is taken or not there.
-    pub fn listen(&self, namespaces: &Namespaces, at: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
-        let listener = namespaces.enter(|| TcpListener::bind(at))?;
-        self.adopt(listener.with_context(|| format!("cannot listen on {at}"))?)
-    }
+/// A listener inside `namespaces`, for any runtime to serve.
+///
+/// # Errors
+/// The address is taken or not there.
+pub fn listen(namespaces: &Namespaces, at: SocketAddr) -> anyhow::Result<TcpListener> {
+    namespaces.enter(|| TcpListener::bind(at))?.with_context(|| format!("cannot listen on {at}"))
+}
 
-    /// Makes a listener of this runtime out of one of the standard library.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn adopt(&self, listener: TcpListener) -> anyhow::Result<tokio::net::TcpListener> {
-        listener.set_nonblocking(true)?;
-        let _inside = self.handle.enter();
-        Ok(tokio::net::TcpListener::from_std(listener)?)
-    }
+/// Makes a listener of the standard library one of the running runtime.
+///
+/// # Errors
+/// The kernel refuses.
+pub(crate) fn adopt(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
 }
 
 impl Drop for Servers {

@@ -48,7 +48,9 @@ mod tests {
 
     #[test]
     fn life_out_of_range_is_refused() {
-        for (header, life) in [("1", Some(1)), ("21600", Some(21_600)), ("0", None), ("21601", None), ("-1", None), ("x", None)] {
+        for (header, life) in
+            [("1", Some(1)), ("21600", Some(21_600)), ("0", None), ("21601", None), ("-1", None), ("x", None)]
+        {
             assert_eq!(Tokens::life(header), life.map(Duration::from_secs), "{header}");
         }
     }

@@ -45,7 +45,8 @@ impl Tree {
         let below = self.0.range(prefix.clone()..).map_while(|(leaf, _)| leaf.strip_prefix(&prefix));
         let names: BTreeSet<_> = below.map(child).collect();
         // The two roots are listed without a slash; every other directory carries one.
-        let names = names.into_iter().map(|name| if prefix.is_empty() { name.trim_end_matches('/') } else { name });
+        let names =
+            names.into_iter().map(|name| if prefix.is_empty() { name.trim_end_matches('/') } else { name });
         let listing = names.collect::<Vec<_>>().join("\n");
         if listing.is_empty() { None } else { Some(listing) }
     }

@@ -41,7 +41,8 @@ impl Registration {
         loop {
             fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
             let Some(mut lock) = try_lock(&directory)? else {
-                let owner = owner(name).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+                let owner =
+                    owner(name).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
                 bail!("lab {name} is up already, owned by {owner}; choose another name or take it down");
             };
             clear_keepers(name)?;
@@ -138,7 +139,9 @@ fn try_lock(directory: &Path) -> anyhow::Result<Option<File>> {
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
     }
 }
 

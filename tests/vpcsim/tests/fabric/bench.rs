@@ -74,49 +74,49 @@ impl Bench {
         self.fabric.plug(&port).unwrap();
         port
     }
+}
 
-    /// Brings a secondary ENI up in its node, with a route table of its own, as a CNI's daemon does.
-    pub(crate) fn set_up_secondary(&self, node: &Node, port: &Port) {
-        let (device, table) = (format!("eth{}", port.device), port.device + 1);
-        let gateway = Ipv4Addr::from(u32::from(port.subnet.network()) + 1);
-        ip(
-            node.namespaces(),
-            &format!(
-                "link set {device} up\naddr add {}/32 dev {device}\n\
-                 route add {gateway}/32 dev {device} scope link table {table}\n\
-                 route add default via {gateway} dev {device} table {table}\n",
-                port.primary
-            ),
-        );
-        // A packet's way back differs from its way in when several ENIs are in one subnet.
-        loosen(node, &device);
-    }
+/// Brings a secondary ENI up in its node, with a route table of its own, as a CNI's daemon does.
+pub(crate) fn set_up_secondary(node: &Node, port: &Port) {
+    let (device, table) = (format!("eth{}", port.device), port.device + 1);
+    let gateway = Ipv4Addr::from(u32::from(port.subnet.network()) + 1);
+    ip(
+        node.namespaces(),
+        &format!(
+            "link set {device} up\naddr add {}/32 dev {device}\n\
+             route add {gateway}/32 dev {device} scope link table {table}\n\
+             route add default via {gateway} dev {device} table {table}\n",
+            port.primary
+        ),
+    );
+    // A packet's way back differs from its way in when several ENIs are in one subnet.
+    loosen(node, &device);
+}
 
-    /// A pod whose packets leave by table `table` (254: main).
-    pub(crate) fn pod(&self, node: &Node, name: &str, address: Ipv4Addr, table: u32) -> PodNetns {
-        let pod = node.add_netns(name).unwrap();
-        let host = format!("h-{name}");
-        ip(
-            node.namespaces(),
-            &format!(
-                "link add {host} mtu 9001 type veth peer name eth0 mtu 9001 netns {name}\nlink set {host} up\n\
-                 route add {address}/32 dev {host}\nrule add to {address} lookup main pref 512\n\
-                 rule add from {address} lookup {table} pref 1536\n"
-            ),
-        );
-        set(node.namespaces(), &format!("conf/{host}/proxy_arp"), "1");
-        set(node.namespaces(), &format!("neigh/{host}/proxy_delay"), "0");
-        loosen(node, &host);
-        loosen(node, "eth0");
-        ip(
-            &pod.namespaces().unwrap(),
-            &format!(
-                "addr add {address}/32 dev eth0\nlink set eth0 up\nroute add 169.254.1.1 dev eth0\n\
-                 route add default via 169.254.1.1\n"
-            ),
-        );
-        pod
-    }
+/// A pod whose packets leave by table `table` (254: main).
+pub(crate) fn wire_pod(node: &Node, name: &str, address: Ipv4Addr, table: u32) -> PodNetns {
+    let pod = node.add_netns(name).unwrap();
+    let host = format!("h-{name}");
+    ip(
+        node.namespaces(),
+        &format!(
+            "link add {host} mtu 9001 type veth peer name eth0 mtu 9001 netns {name}\nlink set {host} up\n\
+             route add {address}/32 dev {host}\nrule add to {address} lookup main pref 512\n\
+             rule add from {address} lookup {table} pref 1536\n"
+        ),
+    );
+    set(node.namespaces(), &format!("conf/{host}/proxy_arp"), "1");
+    set(node.namespaces(), &format!("neigh/{host}/proxy_delay"), "0");
+    loosen(node, &host);
+    loosen(node, "eth0");
+    ip(
+        &pod.namespaces().unwrap(),
+        &format!(
+            "addr add {address}/32 dev eth0\nlink set eth0 up\nroute add 169.254.1.1 dev eth0\n\
+             route add default via 169.254.1.1\n"
+        ),
+    );
+    pod
 }
 
 pub(crate) fn network(subnet: u8) -> Ipv4Network {

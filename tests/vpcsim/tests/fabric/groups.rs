@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use vpcsim::probe::Echo;
 use vpcsim::wires::{GroupRule, Peer, Wires};
 
-use crate::bench::{Bench, OPEN, ping, tcp};
+use crate::bench::{Bench, OPEN, ping, tcp, wire_pod};
 
 fn tcp_port(port: u16, peer: Peer) -> GroupRule {
     GroupRule { protocol: Some(6), ports: Some((port, port)), peer }
@@ -44,7 +44,7 @@ fn members_count_with_every_address_they_have() {
     bench.fabric.set_group_rules("sg-b", &[tcp_port(7000, Peer::Group("sg-a".to_owned()))]).unwrap();
     bench.fabric.set_groups("eni-two-0", &["sg-b".to_owned()]).unwrap();
     bench.fabric.route("eni-one-0", "10.0.0.96/28".parse().unwrap()).unwrap();
-    let pod = bench.pod(&one, "p1", [10, 0, 0, 101].into(), 254).namespaces().unwrap();
+    let pod = wire_pod(&one, "p1", [10, 0, 0, 101].into(), 254).namespaces().unwrap();
     assert!(!tcp(&pod, [10, 0, 1, 21], 7000), "not a member yet");
     bench.fabric.set_groups("eni-one-0", &["sg-a".to_owned()]).unwrap();
     assert!(tcp(&pod, [10, 0, 1, 21], 7000), "its prefix came along");

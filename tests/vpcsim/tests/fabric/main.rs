@@ -3,4 +3,6 @@
 mod bench;
 mod devices;
 mod groups;
+mod metadata;
 mod packets;
+mod whole;

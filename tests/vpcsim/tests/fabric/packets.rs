@@ -5,18 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use vpcsim::probe::{self, Echo};
 use vpcsim::wires::Wires;
 
-use crate::bench::{Bench, eventually, ip, loosen, nft, ping};
+use crate::bench::{Bench, eventually, ip, loosen, nft, ping, set_up_secondary, wire_pod};
 
 #[test]
 fn pods_of_two_nodes_reach_each_other_across_subnets_with_jumbo_frames() {
     let mut bench = Bench::new("f-across");
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let second = bench.plug(&one, 1, 0, 12);
-    bench.set_up_secondary(&one, &second);
+    set_up_secondary(&one, &second);
     bench.fabric.route("eni-one-1", "10.0.0.101/32".parse().unwrap()).unwrap();
     bench.fabric.route("eni-two-0", "10.0.1.64/28".parse().unwrap()).unwrap();
-    let secondary = bench.pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 2);
-    let prefixed = bench.pod(&two, "p2", Ipv4Addr::new(10, 0, 1, 65), 254);
+    let secondary = wire_pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 2);
+    let prefixed = wire_pod(&two, "p2", Ipv4Addr::new(10, 0, 1, 65), 254);
 
     let from = secondary.namespaces().unwrap();
     let before = bench.fabric.received_from("eni-one-1").unwrap();
@@ -45,9 +45,9 @@ fn a_source_that_is_not_assigned_to_the_eni_is_dropped_and_counted() {
     let mut bench = Bench::new("f-spoof");
     let (one, _two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let second = bench.plug(&one, 1, 0, 12);
-    bench.set_up_secondary(&one, &second);
+    set_up_secondary(&one, &second);
     bench.fabric.route("eni-one-1", "10.0.0.101/32".parse().unwrap()).unwrap();
-    let pod = bench.pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 2);
+    let pod = wire_pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 2);
     let from = pod.namespaces().unwrap();
     assert!(ping(&from, [10, 0, 1, 21]));
 
@@ -73,7 +73,7 @@ fn without_source_dest_check_any_source_passes() {
     let mut port = bench.port(&one, 1, 0, 12);
     port.source_dest_check = false;
     bench.fabric.plug(&port).unwrap();
-    bench.set_up_secondary(&one, &port);
+    set_up_secondary(&one, &port);
     ip(one.namespaces(), "rule add from 10.0.0.11 lookup 2 pref 1536\n");
     loosen(&one, "eth0");
     let echo = Echo::start(two.namespaces(), SocketAddr::from(([10, 0, 1, 21], 7000))).unwrap();
@@ -87,7 +87,7 @@ fn an_unassigned_address_stops_at_once_even_for_open_connections() {
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let net = "10.0.0.101/32".parse().unwrap();
     bench.fabric.route("eni-one-0", net).unwrap();
-    let pod = bench.pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 254);
+    let pod = wire_pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 254);
     let echo = Echo::start(two.namespaces(), SocketAddr::from(([10, 0, 1, 21], 7000))).unwrap();
     let from = pod.namespaces().unwrap();
     assert!(probe::tcp(&from, echo.address().unwrap()).unwrap());
@@ -105,7 +105,7 @@ fn the_internet_sees_the_nodes_address_after_snat() {
     let mut bench = Bench::new("f-snat");
     let one = bench.node("one", 0, 11);
     bench.fabric.route("eni-one-0", "10.0.0.101/32".parse().unwrap()).unwrap();
-    let pod = bench.pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 254);
+    let pod = wire_pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 254);
     let from = pod.namespaces().unwrap();
     let there = bench.internet.address();
     assert_eq!(probe::seen_as(&from, there).unwrap().ip(), IpAddr::from([10, 0, 0, 101]), "untranslated");

@@ -1,0 +1,103 @@
+//! A whole lab: the cloud moves the fabric's devices, and everything goes when it goes.
+
+use std::path::Path;
+
+use vpcsim::api::wall_clock;
+use vpcsim::cloud::{AttachInterface, AttachmentStatus, CreateInterface, SubnetId};
+use vpcsim::lab::{self, Lab, LabSpec, NodeSpec};
+use vpcsim::{ns, probe};
+
+use crate::bench::{eventually, ping};
+
+#[test]
+fn what_ec2_attaches_appears_and_what_it_detaches_vanishes() {
+    let lab = Lab::start(LabSpec::instant("f-attach").with_node(NodeSpec::new("one"))).unwrap();
+    let node = lab.node("one").unwrap();
+    let instance = node.instance_id().into();
+    let device = node.namespaces().clone();
+    let there = |name: &str| device.enter(|| Path::new("/sys/class/net").join(name).exists()).unwrap();
+    assert!(there("eth0") && !there("eth1"));
+    let attachment = lab.with_cloud(|cloud| {
+        let subnet = SubnetId::from(cloud.instance(&instance).unwrap().subnet.as_str());
+        let eni = cloud.create_network_interface(wall_clock(), &CreateInterface::new(&subnet)).unwrap();
+        let attach = AttachInterface { eni: eni.id, instance: instance.clone(), device: 1, card: None };
+        cloud.attach_network_interface(wall_clock(), &attach).unwrap()
+    });
+    eventually("the device appears", || there("eth1"));
+    let status = lab.with_cloud(|cloud| {
+        let enis = cloud.interfaces_of(&instance);
+        enis[1].attachment.as_ref().unwrap().status
+    });
+    assert_eq!(status, AttachmentStatus::Attached);
+    lab.with_cloud(|cloud| cloud.detach_network_interface(wall_clock(), &attachment.id, false)).unwrap();
+    eventually("the device vanishes", || !there("eth1"));
+    assert_eq!(lab.with_cloud(|cloud| cloud.stats().wire_faults), Vec::<String>::new());
+}
+
+#[test]
+fn nodes_come_and_go_and_addresses_come_back() {
+    let lab = Lab::start(LabSpec::instant("f-nodes").with_node(NodeSpec::new("one"))).unwrap();
+    let free = || lab.with_cloud(|cloud| cloud.stats().free);
+    let before = free();
+    let two = lab.add_node(NodeSpec::new("two").in_subnet("10.0.1.0/24").of_type("c5.xlarge")).unwrap();
+    let address = two.primary().unwrap().address;
+    assert!(ping(lab.node("one").unwrap().namespaces(), address.octets()));
+    assert!(lab.add_node(NodeSpec::new("two")).is_err(), "the name is taken");
+    assert!(lab.add_node(NodeSpec::new("three").in_subnet("10.9.0.0/24")).is_err(), "no such subnet");
+    assert!(lab.add_node(NodeSpec::new("three").of_type("m5.nonsense")).is_err(), "no such type");
+    assert!(
+        ns::keepers().unwrap().iter().all(|keeper| keeper.host != "three"),
+        "nothing is left of a failure"
+    );
+    lab.remove_node("two").unwrap();
+    assert!(two.enter(|| ()).is_err(), "it has no namespaces any more");
+    assert!(lab.remove_node("two").is_err());
+    eventually("its addresses are free again", || free() == before);
+    assert_eq!(lab.with_cloud(|cloud| cloud.stats().wire_faults), Vec::<String>::new());
+}
+
+#[test]
+fn nodes_and_the_internet_reach_each_other_as_they_should() {
+    let spec = LabSpec::instant("f-reach").with_node(NodeSpec::new("one")).with_node(NodeSpec::new("two"));
+    let lab = Lab::start(spec).unwrap();
+    let one = lab.node("one").unwrap();
+    let two = lab.node("two").unwrap().primary().unwrap();
+    assert!(ping(one.namespaces(), two.address.octets()), "the default group lets its members talk");
+    assert_ne!(two.subnet, one.primary().unwrap().subnet, "the subnets take turns");
+    let seen = probe::seen_as(one.namespaces(), lab.internet().address()).unwrap();
+    assert_eq!(seen.ip(), one.primary().unwrap().address);
+}
+
+#[test]
+fn a_lab_owns_its_name_and_leaves_nothing() {
+    let lab = Lab::start(LabSpec::instant("f-own").with_node(NodeSpec::new("one"))).unwrap();
+    let directory = lab.directory().to_owned();
+    assert!(directory.is_dir());
+    let refused = Lab::start(LabSpec::instant("f-own")).unwrap_err().to_string();
+    assert!(refused.contains("f-own is up already"), "{refused}");
+    assert_eq!(lab::owner("f-own"), Some(std::process::id()));
+    assert!(!lab::clear("f-own").unwrap(), "a living lab is not cleared away");
+    assert!(Lab::start(LabSpec::instant("../x")).is_err());
+    lab.shutdown();
+    assert!(!directory.exists());
+    assert!(ns::keepers().unwrap().iter().all(|keeper| keeper.lab != "f-own"));
+    assert!(!lab::names().unwrap().contains(&"f-own".to_owned()));
+}
+
+#[test]
+fn a_spec_that_cannot_be_leaves_nothing() {
+    let mut spec = LabSpec::instant("f-bad");
+    spec.cloud.subnets[0].cidr = "192.168.0.0/24".parse().unwrap();
+    assert!(Lab::start(spec).is_err());
+    assert!(!lab::names().unwrap().contains(&"f-bad".to_owned()));
+}
+
+#[test]
+fn a_panic_cleans_up_as_well() {
+    let panicked = std::panic::catch_unwind(|| {
+        let _lab = Lab::start(LabSpec::instant("f-panic").with_node(NodeSpec::new("one"))).unwrap();
+        panic!("on purpose");
+    });
+    assert!(panicked.is_err());
+    assert!(!lab::names().unwrap().contains(&"f-panic".to_owned()));
+}
