@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Driver, Handle, Message};
-use crate::executors::{Executors, ec2::Ec2Executor, host::HostExecutor, links::LinkReaper, persist::PersistExecutor};
+use crate::executors::{
+    Executors, ec2::Ec2Executor, host::HostExecutor, links::LinkReaper, persist::PersistExecutor,
+};
 use crate::rpc::{listen, server::IpamService};
 use crate::start::{self, FirstLook};
 use crate::{clock, install, node, pending, single};
@@ -130,7 +132,9 @@ impl Daemon {
                 let joined = tokio::task::spawn_blocking(move || self.writer.join()).await?;
                 joined.map_err(|_| anyhow::anyhow!("the ledger's writer died"))?;
             }
-            Err(_) => tracing::warn!("callers still waited when the daemon stopped; the runtime will ask again"),
+            Err(_) => {
+                tracing::warn!("callers still waited when the daemon stopped; the runtime will ask again")
+            }
         }
         if let Err(error) = std::fs::remove_file(&self.socket) {
             tracing::debug!(%error, "the socket was gone already");
@@ -181,7 +185,8 @@ async fn read_metadata(imds: &Imds) -> (Identity, NodeFacts) {
         match tokio::join!(imds.identity(), imds.node_facts()) {
             (Ok(identity), Ok(facts)) => return (identity, facts),
             (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(error = %anyhow::Error::new(error), "cannot start yet");
+                let error = anyhow::Error::new(error);
+                tracing::error!(error = format!("{error:#}"), "cannot start yet");
             }
         }
         tokio::time::sleep(START_PAUSE).await;
@@ -189,7 +194,8 @@ async fn read_metadata(imds: &Imds) -> (Identity, NodeFacts) {
 }
 
 fn ec2_options(settings: &Settings, identity: &Identity) -> anyhow::Result<Ec2Options> {
-    let salt = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot make a client token")?;
+    let salt =
+        std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot make a client token")?;
     Ok(Ec2Options {
         region: identity.region.clone(),
         endpoint: settings.eni.ec2_endpoint.clone(),
@@ -226,7 +232,8 @@ fn tell_opened(opened: &Opened) {
     match opened {
         Opened::Fresh => tracing::info!("no ledger yet"),
         Opened::Recovered(found) => {
-            let (records, same_boot, truncated) = (found.records.len(), found.same_boot, found.truncated_tail);
+            let (records, same_boot, truncated) =
+                (found.records.len(), found.same_boot, found.truncated_tail);
             tracing::info!(records, same_boot, truncated, damaged = found.damaged, "ledger read");
             if let Some(aside) = &found.aside {
                 lost("is damaged at its end", aside);
@@ -252,7 +259,14 @@ async fn first_look(driver: Handle, imds: Imds, ec2: Ec2Client, look: FirstLook)
 }
 
 async fn observe(imds: &Imds, ec2: &Ec2Client, look: FirstLook) -> Option<Snapshot> {
-    let hints = imds.enis().await.inspect_err(|error| tracing::error!(%error, "the instance's ENIs cannot be read")).ok()?;
+    let hints = match imds.enis().await {
+        Ok(hints) => hints,
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            tracing::error!(error = format!("{error:#}"), "the instance's ENIs cannot be read yet");
+            return None;
+        }
+    };
     // Nothing asked by this life of the daemon is missing from what is read now.
     let as_of = OpId(u64::MAX);
     match look {
@@ -280,7 +294,10 @@ async fn when_ready(ready: oneshot::Receiver<()>, settings: Settings) {
         return;
     }
     if let Err(error) = open_the_node(&settings) {
-        tracing::error!(error = format!("{error:#}"), "the conflist cannot be installed; the node takes no pods");
+        tracing::error!(
+            error = format!("{error:#}"),
+            "the conflist cannot be installed; the node takes no pods"
+        );
     }
 }
 

@@ -110,7 +110,14 @@ impl Driver {
         executors: Executors,
         on_ready: oneshot::Sender<()>,
     ) -> Self {
-        Self { pool, inbox, executors, waiting: BTreeMap::new(), effects: Vec::new(), on_ready: Some(on_ready) }
+        Self {
+            pool,
+            inbox,
+            executors,
+            waiting: BTreeMap::new(),
+            effects: Vec::new(),
+            on_ready: Some(on_ready),
+        }
     }
 
     /// Runs until every sender is gone or [`Input::Stop`] has been handled and nobody waits any more.

@@ -87,7 +87,9 @@ pub fn hide_conflist(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join(CONFLIST);
     let hidden = hidden(dir);
     match std::fs::rename(&path, &hidden) {
-        Ok(()) => tracing::info!(path = %path.display(), "conflist of an earlier boot hidden until the first address is usable"),
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "conflist of an earlier boot hidden until the first address is usable")
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("cannot hide {}", path.display())),
     }

@@ -18,7 +18,12 @@ pub fn start(settings: &Observe) -> anyhow::Result<()> {
         LogTarget::Stdout => BoxMakeWriter::new(std::io::stdout),
         LogTarget::Stderr => BoxMakeWriter::new(std::io::stderr),
         LogTarget::File(path) => {
-            let cannot = || format!("cannot log to {}; set AWS_VPC_K8S_CNI_LOG_FILE to a path that can be written", path.display());
+            let cannot = || {
+                format!(
+                    "cannot log to {}; set AWS_VPC_K8S_CNI_LOG_FILE to a path that can be written",
+                    path.display()
+                )
+            };
             if let Some(dir) = path.parent() {
                 std::fs::create_dir_all(dir).with_context(cannot)?;
             }
@@ -33,8 +38,10 @@ pub fn start(settings: &Observe) -> anyhow::Result<()> {
         LogLevel::Error | LogLevel::Fatal => Level::ERROR,
     };
     // Libraries below us say nothing at debug that an operator can use.
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,podwire_ipamd={level},podwire_ec2={level}"));
-    let logging = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(writer);
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("warn,podwire_ipamd={level},podwire_ec2={level}"));
+    let logging =
+        tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(writer);
     logging.try_init().map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))
 }
 

@@ -48,7 +48,8 @@ fn main() -> ExitCode {
 
 /// Cancels at SIGTERM or SIGINT.
 async fn cancel_when_terminated(stop: CancellationToken) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be caught; only SIGKILL will end this daemon");
         return;
     };

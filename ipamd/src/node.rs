@@ -40,14 +40,19 @@ pub async fn keep(imds: Imds, host: HostExecutor, mut config: NodeConfig) {
         tokio::time::sleep(REFRESH).await;
         let mac = podwire_pool::Mac(config.primary_mac);
         match imds.vpc_cidrs(mac).await {
-            Ok(cidrs) if cidrs.is_empty() => tracing::warn!("instance metadata lists no CIDR of the VPC; the known ones stay"),
+            Ok(cidrs) if cidrs.is_empty() => {
+                tracing::warn!("instance metadata lists no CIDR of the VPC; the known ones stay")
+            }
             Ok(cidrs) if cidrs != config.vpc_cidrs => {
                 tracing::info!(?cidrs, "the VPC's CIDRs changed");
                 let changed = NodeConfig { vpc_cidrs: cidrs, ..config.clone() };
                 match host.apply_node(changed.clone()).await {
                     Ok(()) => config = changed,
                     Err(error) => {
-                        tracing::error!(error = format!("{error:#}"), "node networking not updated; tried again");
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "node networking not updated; tried again"
+                        );
                     }
                 }
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podwire_hostnet::PodLink;
 use podwire_ledger::Opened;
-use podwire_pool::{Pool, PodRef, Record, SandboxKey, Settings, Time};
+use podwire_pool::{PodRef, Pool, Record, SandboxKey, Settings, Time};
 
 /// An instance counts as in its first boot when it booted no later than this after its launch.
 /// *Source*: our choice; EC2 instances boot within minutes of `pendingTime`.
@@ -21,7 +21,13 @@ pub enum FirstLook {
 
 /// Begins: the pool, and what to look at first.
 #[must_use]
-pub fn begin(settings: Settings, opened: Opened, pods: &[PodLink], first_boot: bool, now: Time) -> (Pool, FirstLook) {
+pub fn begin(
+    settings: Settings,
+    opened: Opened,
+    pods: &[PodLink],
+    first_boot: bool,
+    now: Time,
+) -> (Pool, FirstLook) {
     match opened {
         Opened::Recovered(found) if found.damaged => {
             // Durable entries may be lost: what the kernel shows beyond the ledger counts as held.
@@ -32,8 +38,10 @@ pub fn begin(settings: Settings, opened: Opened, pods: &[PodLink], first_boot: b
             (Pool::recover(settings, found.same_boot, found.records, now), FirstLook::Metadata)
         }
         Opened::Fresh | Opened::Foreign { .. } | Opened::Newer { .. } | Opened::Corrupt { .. } => {
-            let look = if first_boot && pods.is_empty() { FirstLook::Metadata } else { FirstLook::Describe };
-            (Pool::recover(settings, true, from_kernel(pods, now), now), look)
+            if first_boot && pods.is_empty() {
+                return (Pool::new(settings), FirstLook::Metadata);
+            }
+            (Pool::recover(settings, true, from_kernel(pods, now), now), FirstLook::Describe)
         }
     }
 }

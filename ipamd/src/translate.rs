@@ -4,8 +4,8 @@ use podwire_config::limits::FALLBACK_MAX_PODS;
 use podwire_config::settings::warm::Warm;
 use podwire_config::{Limits, Settings};
 use podwire_ec2::{Ec2Client, Identity};
-use podwire_pool::settings::{Limits as PoolLimits, Mode, Settings as PoolSettings, Warm as PoolWarm};
 use podwire_pool::BootId;
+use podwire_pool::settings::{Limits as PoolLimits, Mode, Settings as PoolSettings, Warm as PoolWarm};
 
 /// What an instance type allows, as far as the pool must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,9 @@ pub async fn pool_settings(
 fn of_known(known: &Limits, settings: &Settings) -> Allowed {
     let wanted = settings.eni.prefix_delegation;
     if wanted && !known.prefix_ok {
-        tracing::warn!("ENABLE_PREFIX_DELEGATION is on, but this instance type cannot carry prefixes; single addresses are used");
+        tracing::warn!(
+            "ENABLE_PREFIX_DELEGATION is on, but this instance type cannot carry prefixes; single addresses are used"
+        );
     }
     let prefixes = wanted && known.prefix_ok;
     Allowed {
@@ -81,7 +83,9 @@ fn warm(warm: Warm) -> PoolWarm {
 
 /// Nodes that start together must not jitter together (FNV-1a, 64 bit; RFC 9923).
 fn seed(instance: &str) -> u64 {
-    instance.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    instance
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -20,32 +20,77 @@ pub fn class_of(code: &str, http_status: Option<u16>) -> FailureClass {
 
 fn known(code: &str) -> Option<FailureClass> {
     let class = match code {
-        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled" | "SlowDown"
-        | "Client.RequestLimitExceeded" | "EC2ThrottledException" | "BandwidthLimitExceeded" => FailureClass::Throttled,
+        "RequestLimitExceeded"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestThrottled"
+        | "SlowDown"
+        | "Client.RequestLimitExceeded"
+        | "EC2ThrottledException"
+        | "BandwidthLimitExceeded" => FailureClass::Throttled,
         "InsufficientFreeAddressesInSubnet" | "InsufficientAddressCapacity" => FailureClass::SubnetExhausted,
         "InsufficientCidrBlocks" => FailureClass::SubnetFragmented,
-        "PrivateIpAddressLimitExceeded" | "AttachmentLimitExceeded" | "NetworkInterfaceLimitExceeded"
-        | "InterfaceInUseLimitExceeded" | "ResourceLimitExceeded" | "InsufficientNetworkInterfaceCapacity" => {
-            FailureClass::LimitExceeded
-        }
-        "UnauthorizedOperation" | "AuthFailure" | "AccessDenied" | "AccessDeniedException" | "OptInRequired" | "Blocked"
-        | "PendingVerification" | "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch"
-        | "RequestExpired" | "ExpiredToken" | "ExpiredTokenException" | "InvalidCredentials" | "MissingAuthenticationToken" => {
-            FailureClass::Denied
-        }
-        "InvalidNetworkInterfaceID.NotFound" | "InvalidAttachmentID.NotFound" | "InvalidSubnetID.NotFound"
-        | "InvalidInstanceID.NotFound" | "InvalidGroup.NotFound" | "InvalidSecurityGroupID.NotFound"
-        | "InvalidNetworkInterfaceAttachmentId.NotFound" | "InvalidVpcID.NotFound" => FailureClass::NotFound,
-        "InvalidNetworkInterface.InUse" | "IncorrectState" | "IncorrectInstanceState" | "ResourceNotReady"
-        | "ResourceAlreadyAssociated" | "DependencyViolation" | "OperationNotPermitted.InUse"
+        "PrivateIpAddressLimitExceeded"
+        | "AttachmentLimitExceeded"
+        | "NetworkInterfaceLimitExceeded"
+        | "InterfaceInUseLimitExceeded"
+        | "ResourceLimitExceeded"
+        | "InsufficientNetworkInterfaceCapacity" => FailureClass::LimitExceeded,
+        "UnauthorizedOperation"
+        | "AuthFailure"
+        | "AccessDenied"
+        | "AccessDeniedException"
+        | "OptInRequired"
+        | "Blocked"
+        | "PendingVerification"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "RequestExpired"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidCredentials"
+        | "MissingAuthenticationToken" => FailureClass::Denied,
+        "InvalidNetworkInterfaceID.NotFound"
+        | "InvalidAttachmentID.NotFound"
+        | "InvalidSubnetID.NotFound"
+        | "InvalidInstanceID.NotFound"
+        | "InvalidGroup.NotFound"
+        | "InvalidSecurityGroupID.NotFound"
+        | "InvalidNetworkInterfaceAttachmentId.NotFound"
+        | "InvalidVpcID.NotFound" => FailureClass::NotFound,
+        "InvalidNetworkInterface.InUse"
+        | "IncorrectState"
+        | "IncorrectInstanceState"
+        | "ResourceNotReady"
+        | "ResourceAlreadyAssociated"
+        | "DependencyViolation"
+        | "OperationNotPermitted.InUse"
         | "ConcurrentModification" => FailureClass::Busy,
-        "InternalError" | "InternalFailure" | "ServerInternal" | "ServiceUnavailable" | "Unavailable"
-        | "RequestTimeout" | "RequestTimeoutException" => FailureClass::Unknown,
+        "InternalError"
+        | "InternalFailure"
+        | "ServerInternal"
+        | "ServiceUnavailable"
+        | "Unavailable"
+        | "RequestTimeout"
+        | "RequestTimeoutException" => FailureClass::Unknown,
         // 4xx like the rest of the Invalid… family, but named because people meet them.
-        "InvalidParameterValue" | "InvalidParameterCombination" | "MissingParameter" | "UnknownParameter"
-        | "InvalidParameter" | "InvalidAction" | "MissingAction" | "UnsupportedOperation" | "Unsupported"
-        | "OperationNotPermitted" | "InvalidAddress.InUse" | "InvalidIPAddress.InUse" | "IdempotentParameterMismatch"
-        | "DryRunOperation" | "TagLimitExceeded" | "MaxNetworkInterfacePermissionLimitExceeded" => FailureClass::Invalid,
+        "InvalidParameterValue"
+        | "InvalidParameterCombination"
+        | "MissingParameter"
+        | "UnknownParameter"
+        | "InvalidParameter"
+        | "InvalidAction"
+        | "MissingAction"
+        | "UnsupportedOperation"
+        | "Unsupported"
+        | "OperationNotPermitted"
+        | "InvalidAddress.InUse"
+        | "InvalidIPAddress.InUse"
+        | "IdempotentParameterMismatch"
+        | "DryRunOperation"
+        | "TagLimitExceeded"
+        | "MaxNetworkInterfacePermissionLimitExceeded" => FailureClass::Invalid,
         _ => return None,
     };
     Some(class)

@@ -7,7 +7,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{
-    Filter, InstanceType, NetworkInterface, NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification,
+    Filter, InstanceType, NetworkInterface, NetworkInterfaceAttachmentChanges, ResourceType, Tag,
+    TagSpecification,
 };
 use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -84,13 +85,17 @@ impl Ec2Client {
             Ec2Call::Unassign { eni, nets } => self.unassign(eni, nets).await,
             Ec2Call::Create { .. } => self.create(op, call).await,
             Ec2Call::Attach { eni, card, device } => self.attach(eni, card.0, device.0).await,
-            Ec2Call::DeleteOnTermination { eni, attachment } => self.delete_on_termination(eni, attachment).await,
+            Ec2Call::DeleteOnTermination { eni, attachment } => {
+                self.delete_on_termination(eni, attachment).await
+            }
             Ec2Call::Detach { eni: _, attachment } => {
-                let sent = self.client.detach_network_interface().attachment_id(attachment.as_str()).send().await;
+                let sent =
+                    self.client.detach_network_interface().attachment_id(attachment.as_str()).send().await;
                 sent.map(|_| Ec2Answer::Detached).map_err(|e| failure(&e))
             }
             Ec2Call::Delete { eni } => {
-                let sent = self.client.delete_network_interface().network_interface_id(eni.as_str()).send().await;
+                let sent =
+                    self.client.delete_network_interface().network_interface_id(eni.as_str()).send().await;
                 sent.map(|_| Ec2Answer::Deleted).map_err(|e| failure(&e))
             }
             Ec2Call::Describe { also } => self.describe(also).await.map(Ec2Answer::Described),
@@ -114,8 +119,8 @@ impl Ec2Client {
             let enis = n.network_cards().first().and_then(|c| c.maximum_network_interfaces());
             Some((enis.or(n.maximum_network_interfaces())?, n.ipv4_addresses_per_interface()?))
         });
-        let (enis, addresses) =
-            counts.ok_or_else(|| invalid("DescribeInstanceTypes", "the answer has no network information"))?;
+        let (enis, addresses) = counts
+            .ok_or_else(|| invalid("DescribeInstanceTypes", "the answer has no network information"))?;
         Ok((count_u32(enis)?, count_u32(addresses)?))
     }
 
@@ -173,7 +178,8 @@ impl Ec2Client {
             GrowBy::Prefixes(n) => request.ipv4_prefix_count(count_i32(*n)?),
         };
         let answer = request.send().await.map_err(|e| failure(&e))?;
-        let eni = answer.network_interface().ok_or_else(|| unknown("empty-answer", "CreateNetworkInterface"))?;
+        let eni =
+            answer.network_interface().ok_or_else(|| unknown("empty-answer", "CreateNetworkInterface"))?;
         let eni = observed(eni).map_err(|e| unknown("unreadable-answer", &e.to_string()))?;
         Ok(Ec2Answer::Created(Box::new(eni)))
     }
@@ -193,7 +199,11 @@ impl Ec2Client {
         Ok(Ec2Answer::Attached(AttachmentId::new(id)))
     }
 
-    async fn delete_on_termination(&self, eni: &EniId, attachment: &AttachmentId) -> Result<Ec2Answer, Ec2Failure> {
+    async fn delete_on_termination(
+        &self,
+        eni: &EniId,
+        attachment: &AttachmentId,
+    ) -> Result<Ec2Answer, Ec2Failure> {
         let change = NetworkInterfaceAttachmentChanges::builder()
             .attachment_id(attachment.as_str())
             .delete_on_termination(true)
@@ -270,9 +280,12 @@ fn failure<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E, HttpRe
             message: "no request could be made: credentials or Region are missing".into(),
         },
         SdkError::TimeoutError(_) => unknown("timeout", "EC2 did not answer in time"),
-        SdkError::DispatchFailure(dispatch) if dispatch.is_timeout() => unknown("timeout", "EC2 did not answer in time"),
+        SdkError::DispatchFailure(dispatch) if dispatch.is_timeout() => {
+            unknown("timeout", "EC2 did not answer in time")
+        }
         SdkError::DispatchFailure(dispatch) => {
-            let why = dispatch.as_connector_error().map_or_else(|| "no connection".to_owned(), ToString::to_string);
+            let why =
+                dispatch.as_connector_error().map_or_else(|| "no connection".to_owned(), ToString::to_string);
             unknown("connection", &why)
         }
         SdkError::ResponseError(response) => {

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use aws_sdk_ec2::types::{AttachmentStatus, NetworkInterface};
 use ipnetwork::IpNetwork;
-use podwire_pool::{AttachmentId, DeviceIndex, EniId, GroupId, InstanceId, NetworkCard, ObservedEni, SubnetId};
+use podwire_pool::{
+    AttachmentId, DeviceIndex, EniId, GroupId, InstanceId, NetworkCard, ObservedEni, SubnetId,
+};
 
 /// Why one ENI of an answer could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,11 +23,14 @@ pub struct ShapeError {
 /// # Errors
 /// Something without which the ENI cannot be used is missing: id, MAC, subnet or primary address.
 pub fn observed(eni: &NetworkInterface) -> Result<ObservedEni, ShapeError> {
-    let fail = |what| ShapeError { eni: eni.network_interface_id().unwrap_or("an ENI without id").to_owned(), what };
+    let fail =
+        |what| ShapeError { eni: eni.network_interface_id().unwrap_or("an ENI without id").to_owned(), what };
     let id = eni.network_interface_id().ok_or_else(|| fail("has no id"))?;
     let mac = eni.mac_address().and_then(|m| m.parse().ok()).ok_or_else(|| fail("has no MAC address"))?;
-    let primary: IpAddr =
-        eni.private_ip_address().and_then(|a| a.parse().ok()).ok_or_else(|| fail("has no primary address"))?;
+    let primary: IpAddr = eni
+        .private_ip_address()
+        .and_then(|a| a.parse().ok())
+        .ok_or_else(|| fail("has no primary address"))?;
     let addresses = eni
         .private_ip_addresses()
         .iter()
@@ -50,7 +55,12 @@ pub fn observed(eni: &NetworkInterface) -> Result<ObservedEni, ShapeError> {
         addresses,
         prefixes,
         kind: eni.interface_type().map(|t| t.as_str().into()),
-        tags: Some(eni.tag_set().iter().filter_map(|t| Some((t.key()?.into(), t.value().unwrap_or("").into()))).collect()),
+        tags: Some(
+            eni.tag_set()
+                .iter()
+                .filter_map(|t| Some((t.key()?.into(), t.value().unwrap_or("").into())))
+                .collect(),
+        ),
         attached: attachment.and_then(|a| a.status()) == Some(&AttachmentStatus::Attached),
     })
 }

@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use aws_config::imds::client::error::ImdsError as SdkImdsError;
 use aws_config::imds::client::Client;
+use aws_config::imds::client::error::ImdsError as SdkImdsError;
 use aws_config::provider_config::ProviderConfig;
 use aws_smithy_http_client::Builder as HttpBuilder;
 use ipnetwork::IpNetwork;
@@ -18,7 +18,9 @@ use tokio::task::JoinSet;
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
     /// The service did not answer, or answered with an error, for a path that must exist.
-    #[error("instance metadata {path} cannot be read; check that IMDS is enabled and IMDSv2 reachable from the host network")]
+    #[error(
+        "instance metadata {path} cannot be read; check that IMDS is enabled and IMDSv2 reachable from the host network"
+    )]
     Unreadable {
         /// Which path.
         path: String,
@@ -99,7 +101,9 @@ impl Imds {
         let document: serde_json::Value = serde_json::from_str(&text).map_err(|_| nonsense("JSON"))?;
         let field = |name: &str| document.get(name).and_then(|v| v.as_str()).map(str::to_owned);
         Ok(Identity {
-            instance: InstanceId::new(field("instanceId").ok_or_else(|| nonsense("a document with instanceId"))?),
+            instance: InstanceId::new(
+                field("instanceId").ok_or_else(|| nonsense("a document with instanceId"))?,
+            ),
             instance_type: field("instanceType").ok_or_else(|| nonsense("a document with instanceType"))?,
             region: field("region").ok_or_else(|| nonsense("a document with region"))?,
             zone: field("availabilityZone").unwrap_or_default(),
@@ -114,8 +118,10 @@ impl Imds {
     pub async fn node_facts(&self) -> Result<NodeFacts, ImdsError> {
         let primary_mac: Mac = self.parsed("/latest/meta-data/mac", "a MAC address").await?;
         let cidrs_path = format!("{MACS}{primary_mac}/vpc-ipv4-cidr-blocks");
-        let (primary_ip, cidrs) =
-            tokio::join!(self.parsed("/latest/meta-data/local-ipv4", "an IPv4 address"), self.required(&cidrs_path));
+        let (primary_ip, cidrs) = tokio::join!(
+            self.parsed("/latest/meta-data/local-ipv4", "an IPv4 address"),
+            self.required(&cidrs_path)
+        );
         Ok(NodeFacts { primary_mac, primary_ip: primary_ip?, vpc_cidrs: parse_lines(&cidrs?) })
     }
 
@@ -177,7 +183,11 @@ impl Imds {
         let mut addresses: Vec<IpAddr> = locals.lines().filter_map(|l| l.trim().parse().ok()).collect();
         if addresses.is_empty() {
             let path = leaf("local-ipv4s");
-            return Err(ImdsError::Nonsense { path, value: shorten(&locals), expected: "a list of addresses" });
+            return Err(ImdsError::Nonsense {
+                path,
+                value: shorten(&locals),
+                expected: "a list of addresses",
+            });
         }
         // The ENI's own address comes first (EC2 user guide, "Instance metadata categories", local-ipv4s).
         let primary = addresses.remove(0);
@@ -211,7 +221,9 @@ impl Imds {
     async fn optional_at(&self, path: String) -> Result<Option<String>, ImdsError> {
         match self.client.get(&path).await {
             Ok(text) => Ok(Some(String::from(text))),
-            Err(SdkImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => Ok(None),
+            Err(SdkImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => {
+                Ok(None)
+            }
             Err(source) => Err(ImdsError::Unreadable { path, source: Box::new(source) }),
         }
     }
@@ -226,7 +238,11 @@ impl Imds {
         text.trim().parse().map_err(|_| nonsense())
     }
 
-    async fn parsed_at<T: std::str::FromStr>(&self, path: String, expected: &'static str) -> Result<T, ImdsError> {
+    async fn parsed_at<T: std::str::FromStr>(
+        &self,
+        path: String,
+        expected: &'static str,
+    ) -> Result<T, ImdsError> {
         self.parsed(&path, expected).await
     }
 }

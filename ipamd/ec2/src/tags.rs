@@ -71,7 +71,10 @@ mod tests {
         };
         let tags = set.for_new_eni(OpId(7), "now");
         assert!(tags.contains(&(CLUSTER_TAG.into(), "awesome".into())));
-        assert_eq!(tags.iter().filter(|(k, _)| k == OWNER_TAG).map(|(_, v)| v.as_str()).collect::<Vec<_>>(), ["me"]);
+        assert_eq!(
+            tags.iter().filter(|(k, _)| k == OWNER_TAG).map(|(_, v)| v.as_str()).collect::<Vec<_>>(),
+            ["me"]
+        );
         assert!(tags.contains(&("team".into(), "net".into())));
     }
 }

@@ -24,7 +24,9 @@ impl Ec2Executor {
     /// Starts one call.
     pub fn call(&self, op: OpId, call: Ec2Call) {
         let (client, driver) = (self.client.clone(), self.driver.clone());
-        let task = self.runtime.spawn(async move { client.call(op, &call).await.inspect(|a| log_done(op, &call, a)) });
+        let task = self
+            .runtime
+            .spawn(async move { client.call(op, &call).await.inspect(|a| log_done(op, &call, a)) });
         self.runtime.spawn(async move {
             // A panic in the SDK must not leave the pool waiting for ever: the outcome is unknown then.
             let outcome = task.await.unwrap_or_else(|error| Err(lost(&error.to_string())));

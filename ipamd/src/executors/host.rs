@@ -42,7 +42,13 @@ impl HostExecutor {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(net: NodeNet, driver: Handle, imds: Imds, mtu: u32, runtime: Runtime) -> std::io::Result<Self> {
+    pub fn start(
+        net: NodeNet,
+        driver: Handle,
+        imds: Imds,
+        mtu: u32,
+        runtime: Runtime,
+    ) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
         let reporter = driver.clone();
         std::thread::Builder::new().name("hostnet".into()).spawn(move || serve(net, &inbox, &reporter))?;
@@ -90,7 +96,8 @@ impl HostExecutor {
 
     /// Everything the thread needs, once the device is there.
     async fn eni_config(&self, change: HostChange) -> Result<EniConfig, String> {
-        let HostChange::ConfigureEni { eni: _, mac, card, device, primary, subnet_cidr, sources } = change else {
+        let HostChange::ConfigureEni { eni: _, mac, card, device, primary, subnet_cidr, sources } = change
+        else {
             return Err("not a configuration of an ENI".into());
         };
         let waiting = self.runtime.spawn_blocking(move || wait_for_device(mac.0, DEVICE_PATIENCE));
@@ -114,7 +121,9 @@ impl HostExecutor {
             }
         };
         let waited = tokio::time::timeout(DEVICE_PATIENCE, ask).await;
-        waited.map_err(|_| format!("instance metadata does not list {mac} after {} s", DEVICE_PATIENCE.as_secs()))
+        waited.map_err(|_| {
+            format!("instance metadata does not list {mac} after {} s", DEVICE_PATIENCE.as_secs())
+        })
     }
 }
 

@@ -55,7 +55,8 @@ fn reap(mut net: NodeNet, inbox: &Receiver<Job>) {
         let names: Vec<String> = batch.iter().map(|job| job.name.clone()).collect();
         let mut outcomes = net.delete_links(&names);
         for job in batch {
-            let found = outcomes.iter().position(|(name, _)| *name == job.name).map(|i| outcomes.swap_remove(i).1);
+            let found =
+                outcomes.iter().position(|(name, _)| *name == job.name).map(|i| outcomes.swap_remove(i).1);
             let outcome = found.map_or(Ok(()), |o| o.map_err(|e| e.to_string()));
             if job.done.send(outcome).is_err() {
                 tracing::debug!("the caller of a link deletion went away");

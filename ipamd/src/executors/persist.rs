@@ -32,8 +32,9 @@ impl PersistExecutor {
     /// The thread cannot be started.
     pub fn start(ledger: Ledger, driver: Handle) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, inbox) = channel();
-        let thread =
-            std::thread::Builder::new().name("ledger".into()).spawn(move || Writer { ledger, driver, inbox }.run())?;
+        let thread = std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || Writer { ledger, driver, inbox }.run())?;
         Ok((Self { jobs }, thread))
     }
 
@@ -120,7 +121,11 @@ impl Writer {
     }
 
     /// Tries until the disk takes it: records are never dropped, and nothing that depends on them becomes visible.
-    fn until_written(&mut self, newest: Option<Revision>, mut attempt: impl FnMut(&mut Ledger) -> Result<(), String>) {
+    fn until_written(
+        &mut self,
+        newest: Option<Revision>,
+        mut attempt: impl FnMut(&mut Ledger) -> Result<(), String>,
+    ) {
         let mut told = false;
         while let Err(reason) = attempt(&mut self.ledger) {
             if !told {

@@ -64,8 +64,12 @@ pub fn to_collect(answer: &Answer, network: &str) -> v1::CollectResponse {
         network: network.to_owned(),
     };
     match answer {
-        Answer::Collected(keys) => v1::CollectResponse { collected: keys.iter().map(sandbox).collect(), failure: None },
-        Answer::Refused(cause) => v1::CollectResponse { collected: Vec::new(), failure: Some(failure(cause)) },
+        Answer::Collected(keys) => {
+            v1::CollectResponse { collected: keys.iter().map(sandbox).collect(), failure: None }
+        }
+        Answer::Refused(cause) => {
+            v1::CollectResponse { collected: Vec::new(), failure: Some(failure(cause)) }
+        }
         Answer::Allocated { .. } | Answer::Released(_) => {
             v1::CollectResponse { collected: Vec::new(), failure: Some(mismatch()) }
         }
@@ -99,7 +103,9 @@ mod tests {
     fn refusal_keeps_cause_name_and_retry() {
         let sandbox = SandboxKey::new("c1", "eth0");
         let wire = to_allocate(&Answer::Refused(Cause::SandboxDeleted { sandbox }));
-        let Some(v1::allocate_response::Outcome::Failure(failure)) = wire.outcome else { panic!("a failure") };
+        let Some(v1::allocate_response::Outcome::Failure(failure)) = wire.outcome else {
+            panic!("a failure")
+        };
         assert_eq!((failure.cause.as_str(), failure.retry), ("sandbox-deleted", false));
     }
 }

@@ -71,7 +71,11 @@ impl IpamService {
         let name = ifname(name).map_err(|e| answer::refusal("bad-request", e.to_string(), false))?;
         let deleted = self.links.delete(name.to_owned()).await;
         deleted.map_err(|reason| {
-            answer::refusal("link-not-deleted", format!("host interface {name} cannot be deleted: {reason}"), true)
+            answer::refusal(
+                "link-not-deleted",
+                format!("host interface {name} cannot be deleted: {reason}"),
+                true,
+            )
         })
     }
 }
@@ -95,7 +99,10 @@ impl Ipam for IpamService {
         Ok(Response::new(answer::to_allocate(&answer)))
     }
 
-    async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseResponse>, Status> {
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
         let wire = request.into_inner();
         let (sandbox, _) = sandbox(wire.sandbox)?;
         let started = Time::from_ms(wire.started_boottime_ms);
@@ -117,7 +124,10 @@ impl Ipam for IpamService {
         Ok(Response::new(response))
     }
 
-    async fn inspect(&self, request: Request<v1::InspectRequest>) -> Result<Response<v1::InspectResponse>, Status> {
+    async fn inspect(
+        &self,
+        request: Request<v1::InspectRequest>,
+    ) -> Result<Response<v1::InspectResponse>, Status> {
         let (sandbox, _) = sandbox(request.into_inner().sandbox)?;
         let (reply, answer) = oneshot::channel();
         self.driver.send(Message::Inspect { sandbox, reply }).await.map_err(gone)?;
@@ -125,18 +135,25 @@ impl Ipam for IpamService {
         Ok(Response::new(v1::InspectResponse { allocation: held.as_ref().and_then(answer::allocation) }))
     }
 
-    async fn collect(&self, request: Request<v1::CollectRequest>) -> Result<Response<v1::CollectResponse>, Status> {
+    async fn collect(
+        &self,
+        request: Request<v1::CollectRequest>,
+    ) -> Result<Response<v1::CollectResponse>, Status> {
         let wire = request.into_inner();
         let valid: Result<Vec<SandboxKey>, Status> =
             wire.valid.into_iter().map(|s| sandbox(Some(s)).map(|(key, _)| key)).collect();
         let (valid, network) = (valid?, wire.network.clone());
         let started = Time::from_ms(wire.started_boottime_ms);
         let asked = self.ask(|request| Input::Collect { request, network: network.into(), valid, started });
-        let answer = tokio::time::timeout(RELEASE_PATIENCE, asked).await.map_err(|_| slow())?.map_err(gone)?;
+        let answer =
+            tokio::time::timeout(RELEASE_PATIENCE, asked).await.map_err(|_| slow())?.map_err(gone)?;
         Ok(Response::new(answer::to_collect(&answer, &wire.network)))
     }
 
-    async fn status(&self, _request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
         let (reply, answer) = oneshot::channel();
         self.driver.send(Message::Status { reply }).await.map_err(gone)?;
         let stats = answer.await.map_err(|_| gone(Gone))?;
@@ -160,7 +177,12 @@ fn sandbox(wire: Option<v1::Sandbox>) -> Result<(SandboxKey, String), Status> {
 
 fn pod(wire: Option<v1::Pod>, network: String) -> PodRef {
     let wire = wire.unwrap_or_default();
-    PodRef { namespace: wire.namespace.into(), name: wire.name.into(), uid: wire.uid.into(), network: network.into() }
+    PodRef {
+        namespace: wire.namespace.into(),
+        name: wire.name.into(),
+        uid: wire.uid.into(),
+        network: network.into(),
+    }
 }
 
 fn bad(error: &WireError) -> Status {
@@ -172,7 +194,9 @@ fn gone(error: Gone) -> Status {
 }
 
 fn slow() -> Status {
-    Status::deadline_exceeded("the ledger did not take the release in time; it is tried again with the next DEL")
+    Status::deadline_exceeded(
+        "the ledger did not take the release in time; it is tried again with the next DEL",
+    )
 }
 
 fn log_add(sandbox: &SandboxKey, pod: &PodRef, answer: &Answer, took: Duration) {
@@ -187,6 +211,8 @@ fn log_add(sandbox: &SandboxKey, pod: &PodRef, answer: &Answer, took: Duration) 
             sandbox = %sandbox.container_id, ifname = %sandbox.ifname, pod_namespace = namespace, pod_name = name,
             cause = cause.name(), duration_ms, "refused: {cause}"
         ),
-        Answer::Released(_) | Answer::Collected(_) => tracing::error!("an ADD was answered as something else"),
+        Answer::Released(_) | Answer::Collected(_) => {
+            tracing::error!("an ADD was answered as something else")
+        }
     }
 }

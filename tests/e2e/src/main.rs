@@ -68,7 +68,9 @@ fn main() -> ExitCode {
 
 fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let binaries = Binaries::find()?;
-    report.step("bringing up a VPC 10.0.0.0/16 with two subnets, EC2 and metadata servers, and an internet host");
+    report.step(
+        "bringing up a VPC 10.0.0.0/16 with two subnets, EC2 and metadata servers, and an internet host",
+    );
     let lab = Lab::start(LabSpec::named(&format!("demo-{}", std::process::id())))?;
     let workers = start_workers(&lab, &binaries, options, report)?;
     let pods = add_pods(&lab, &workers, options, report)?;
@@ -118,7 +120,12 @@ fn overflow(worker: &Worker, options: &Options) -> usize {
     options.pods.unwrap_or(by_mode)
 }
 
-fn add_pods(lab: &Lab, workers: &[Worker], options: &Options, report: &mut Report) -> anyhow::Result<Vec<Pod>> {
+fn add_pods(
+    lab: &Lab,
+    workers: &[Worker],
+    options: &Options,
+    report: &mut Report,
+) -> anyhow::Result<Vec<Pod>> {
     let mut all = Vec::new();
     for worker in workers {
         let count = overflow(worker, options);
@@ -129,7 +136,9 @@ fn add_pods(lab: &Lab, workers: &[Worker], options: &Options, report: &mut Repor
         let pods = worker.add_pods(&format!("{name}-pod"), count)?;
         let took = began.elapsed();
         let appeared = watch.appeared()?;
-        report.prove(&format!("{count} pods on {name} got an address"), || Ok(format!("all within {}", ms(took))));
+        report.prove(&format!("{count} pods on {name} got an address"), || {
+            Ok(format!("all within {}", ms(took)))
+        });
         if options.pods.is_none() && options.instance_type.is_none() {
             report.prove(&format!("a second ENI was hot-plugged into {name} while its pods waited"), || {
                 ensure!(appeared.iter().any(|n| n == "eth1"), "no eth1 among {appeared:?}");
@@ -176,7 +185,9 @@ fn prove_packets(lab: &Lab, workers: &[Worker], pods: &[Pod], report: &mut Repor
         let node = worker.node.primary().context("the node has no address")?.address;
         report.prove(&format!("pod → {}", worker.node.name()), || proof::reaches(one, node, "node"));
     }
-    report.prove("spoofed packets are dropped by the VPC", || proof::spoofing_is_dropped(lab, one, first_b.address));
+    report.prove("spoofed packets are dropped by the VPC", || {
+        proof::spoofing_is_dropped(lab, one, first_b.address)
+    });
     report.prove("pods get no instance metadata token (hop limit 1)", || proof::metadata_is_closed(one));
     Ok(())
 }
@@ -195,7 +206,8 @@ fn show(lab: &Lab, workers: &[Worker], pods: &[Pod]) -> anyhow::Result<()> {
     for worker in workers {
         for held in holdings(lab, &worker.instance()) {
             let counts = [held.addresses.to_string(), held.prefixes.to_string()];
-            let place = [worker.node.name().to_owned(), held.device.to_string(), held.eni, held.subnet, held.primary];
+            let place =
+                [worker.node.name().to_owned(), held.device.to_string(), held.eni, held.subnet, held.primary];
             rows.push(place.into_iter().chain(counts).collect());
         }
     }
@@ -222,7 +234,9 @@ fn give_back(lab: &Lab, workers: &[Worker], pods: &[Pod], report: &mut Report) -
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for worker in workers {
         let name = worker.node.name();
-        report.prove(&format!("nothing of the pods is left in {name}'s kernel"), || proof::nothing_left(worker));
+        report.prove(&format!("nothing of the pods is left in {name}'s kernel"), || {
+            proof::nothing_left(worker)
+        });
         report.prove(&format!("their addresses cool down on {name}"), || {
             let status = runtime.block_on(status_of(&worker.node))?;
             ensure!(status.allocated == 0, "{} are still allocated", status.allocated);
@@ -238,7 +252,12 @@ fn give_back(lab: &Lab, workers: &[Worker], pods: &[Pod], report: &mut Report) -
                 let held = holdings(lab, &worker.instance());
                 Ok((held.len() == 1).then_some(held))
             })?;
-            Ok(format!("{} after the DELs; {} addresses, {} prefixes stay", ms(began.elapsed()), left[0].addresses, left[0].prefixes))
+            Ok(format!(
+                "{} after the DELs; {} addresses, {} prefixes stay",
+                ms(began.elapsed()),
+                left[0].addresses,
+                left[0].prefixes
+            ))
         });
     }
     Ok(())

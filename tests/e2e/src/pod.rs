@@ -60,9 +60,11 @@ pub fn add(node: &Node, name: &str) -> anyhow::Result<Pod> {
 pub fn attach(node: &Node, netns: PodNetns, attachment: Attachment) -> anyhow::Result<Pod> {
     let conf = runtime::netconf(node, VERSION, None)?;
     let ran = runtime::execute(node, "ADD", &attachment, &conf)?;
-    let result = ran.result().with_context(|| format!("ADD of {} on {}", attachment.container_id, node.name()))?;
+    let result =
+        ran.result().with_context(|| format!("ADD of {} on {}", attachment.container_id, node.name()))?;
     let address = result["ips"][0]["address"].as_str().context("the result has no address")?;
-    let address = address.split('/').next().unwrap_or_default().parse().context("the address makes no sense")?;
+    let address =
+        address.split('/').next().unwrap_or_default().parse().context("the address makes no sense")?;
     Ok(Pod { node: node.clone(), netns, attachment, address, result, took: ran.took })
 }
 

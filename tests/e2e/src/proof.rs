@@ -23,9 +23,15 @@ pub fn addresses_are_true(lab: &Lab, pods: &[Pod]) -> anyhow::Result<String> {
             bail!("{} is held by {} and {}", pod.address, other.name(), pod.name());
         }
         let holder = lab.with_cloud(|cloud| cloud.whose(IpAddr::V4(pod.address)));
-        let holder = holder.with_context(|| format!("{} of {} is not assigned in EC2", pod.address, pod.name()))?;
+        let holder =
+            holder.with_context(|| format!("{} of {} is not assigned in EC2", pod.address, pod.name()))?;
         let at = holder.instance.map(|i| i.to_string()).unwrap_or_default();
-        ensure!(at == pod.node.instance_id(), "{} of {} is assigned to instance {at:?}", pod.address, pod.name());
+        ensure!(
+            at == pod.node.instance_id(),
+            "{} of {} is assigned to instance {at:?}",
+            pod.address,
+            pod.name()
+        );
     }
     Ok(format!("{} pods", pods.len()))
 }
@@ -164,8 +170,11 @@ impl LinkWatch {
         self.child.wait()?;
         let log = std::fs::read_to_string(&self.log)?;
         let names = log.lines().filter(|l| !l.starts_with("Deleted")).filter_map(|l| l.split(": ").nth(1));
-        let mut names: Vec<String> =
-            names.filter_map(|n| n.split('@').next()).filter(|n| n.starts_with("eth")).map(str::to_owned).collect();
+        let mut names: Vec<String> = names
+            .filter_map(|n| n.split('@').next())
+            .filter(|n| n.starts_with("eth"))
+            .map(str::to_owned)
+            .collect();
         names.sort();
         names.dedup();
         Ok(names)

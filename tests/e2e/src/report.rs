@@ -90,7 +90,8 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     let header: Vec<String> = header.iter().map(|&h| h.to_owned()).collect();
     for row in std::iter::once(&header).chain(rows) {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         // Writing to a String cannot fail.
         writeln!(text, "  {}", line.join("  ").trim_end()).unwrap_or_default();
     }
@@ -117,7 +118,10 @@ mod tests {
 
     #[test]
     fn table_columns_line_up() {
-        let text = table(&["pod", "address"], &[vec!["a-long-name".into(), "10.0.0.1".into()], vec!["b".into(), "10.0.0.2".into()]]);
+        let text = table(
+            &["pod", "address"],
+            &[vec!["a-long-name".into(), "10.0.0.1".into()], vec!["b".into(), "10.0.0.2".into()]],
+        );
         assert_eq!(text, "  pod          address\n  a-long-name  10.0.0.1\n  b            10.0.0.2\n");
     }
 

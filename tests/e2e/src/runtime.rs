@@ -112,7 +112,8 @@ impl Ran {
         if self.stdout.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_str(&self.stdout).with_context(|| format!("the plugin printed no JSON: {:?}", self.stdout))
+        serde_json::from_str(&self.stdout)
+            .with_context(|| format!("the plugin printed no JSON: {:?}", self.stdout))
     }
 
     /// CNI's error code of a failed execution.

@@ -102,7 +102,9 @@ impl Worker {
 pub fn delete(pods: &[Pod]) -> anyhow::Result<Vec<Duration>> {
     std::thread::scope(|scope| {
         let dels: Vec<_> = pods.iter().map(|pod| scope.spawn(|| pod.del())).collect();
-        dels.into_iter().map(|del| del.join().map_err(|_| anyhow::anyhow!("a thread that deletes pods died"))?).collect()
+        dels.into_iter()
+            .map(|del| del.join().map_err(|_| anyhow::anyhow!("a thread that deletes pods died"))?)
+            .collect()
     })
 }
 

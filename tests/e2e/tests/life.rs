@@ -13,12 +13,14 @@ use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn lab(test: &str) -> Lab {
-    Lab::start(LabSpec::named(&format!("e2e-{test}-{}", std::process::id()))).expect("a simulated VPC (root, ip and nft)")
+    Lab::start(LabSpec::named(&format!("e2e-{test}-{}", std::process::id())))
+        .expect("a simulated VPC (root, ip and nft)")
 }
 
 fn worker(lab: &Lab, name: &str, settings: &[(&str, &str)]) -> Worker {
     let spec = NodeSpec::new(name).of_type("t3.medium");
-    Worker::start(lab, &Binaries::find().expect("binaries"), spec, Mode::Secondary, settings).expect("a ready node")
+    Worker::start(lab, &Binaries::find().expect("binaries"), spec, Mode::Secondary, settings)
+        .expect("a ready node")
 }
 
 fn ask<T>(future: impl Future<Output = anyhow::Result<T>>) -> T {
@@ -36,7 +38,8 @@ fn restart_keeps_pods_and_never_gives_their_addresses_again() {
     let lab = lab("restart");
     let mut worker = worker(&lab, "n1", &[]);
     let first = worker.add_pods("first", 4).expect("pods");
-    let conflist = std::fs::metadata(worker.node.path(CONFLIST)).expect("a conflist").modified().expect("a time");
+    let conflist =
+        std::fs::metadata(worker.node.path(CONFLIST)).expect("a conflist").modified().expect("a time");
     worker.daemon.stop(PATIENCE).expect("a graceful stop");
     first[0].ping(first[1].address).expect("pods talk while no daemon runs");
 
@@ -46,7 +49,8 @@ fn restart_keeps_pods_and_never_gives_their_addresses_again() {
     let all: Vec<Pod> = first.iter().chain(&second).cloned().collect();
     assert_eq!(addresses(&all).len(), 8, "an address was given twice");
     proof::addresses_are_true(&lab, &all).expect("EC2 agrees");
-    let after = std::fs::metadata(worker.node.path(CONFLIST)).expect("a conflist").modified().expect("a time");
+    let after =
+        std::fs::metadata(worker.node.path(CONFLIST)).expect("a conflist").modified().expect("a time");
     assert_eq!(conflist, after, "the conflist is left alone on a restart in the same boot");
     for pod in &all {
         pod.check().expect("CHECK");
@@ -71,10 +75,12 @@ fn crash_in_a_burst_loses_and_doubles_nothing() {
         let binaries = Binaries::find().expect("binaries");
         let dead = std::mem::replace(
             &mut worker.daemon,
-            Daemon::start(&worker.node, &binaries, &[]).expect("a second daemon, waiting for the first to end"),
+            Daemon::start(&worker.node, &binaries, &[])
+                .expect("a second daemon, waiting for the first to end"),
         );
         dead.kill().expect("killed");
-        let added: Vec<_> = adds.into_iter().map(|add| add.join().expect("a thread").expect("an ADD")).collect();
+        let added: Vec<_> =
+            adds.into_iter().map(|add| add.join().expect("a thread").expect("an ADD")).collect();
         added
     });
     let all: Vec<Pod> = before.iter().chain(&burst).cloned().collect();
@@ -104,7 +110,8 @@ fn del_without_daemon_succeeds_and_is_taken_in_later() {
         Ok((status.allocated == 1).then_some(()))
     })
     .expect("taken in");
-    let left = std::fs::read_dir(worker.node.path("/var/run/aws-node/podwire/released")).expect("a directory");
+    let left =
+        std::fs::read_dir(worker.node.path("/var/run/aws-node/podwire/released")).expect("a directory");
     wait_for(PATIENCE, "the files to go", || Ok((left_count(&worker) == 0).then_some(()))).expect("gone");
     drop(left);
 }
@@ -123,7 +130,8 @@ fn released_address_cools_across_a_restart() {
     delete(&old).expect("DEL");
     worker.daemon.stop(PATIENCE).expect("a graceful stop");
     let settings = [("IP_COOLDOWN_PERIOD", "30")];
-    worker.daemon = Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &settings).expect("a daemon");
+    worker.daemon =
+        Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &settings).expect("a daemon");
     worker.daemon.wait_ready(READY).expect("ready");
     let new = worker.add_pods("new", 3).expect("pods");
     assert!(addresses(&new).is_disjoint(&released), "{:?} was used again too early", addresses(&new));
@@ -148,7 +156,8 @@ fn socket_turns_away_everyone_but_root() {
     let lab = lab("socket");
     let worker = worker(&lab, "n1", &[]);
     let socket = worker.node.path(SOCKET);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).expect("a socket").permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).expect("a socket").permissions());
     assert_eq!(mode & 0o777, 0o660);
     // Even with the mode opened up, credentials are checked.
     std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("chmod");
@@ -158,7 +167,12 @@ fn socket_turns_away_everyone_but_root() {
     let mut stranger = worker.node.command("setpriv");
     stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", script]);
     let output = stranger.output().expect("setpriv and python3");
-    assert_eq!(output.status.code(), Some(0), "a stranger got an answer: {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "a stranger got an answer: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let root = worker.node.command("python3").args(["-c", script]).output().expect("python3");
     assert_eq!(root.status.code(), Some(3), "root must get an answer, or the test proves nothing");
 }
@@ -169,7 +183,8 @@ fn second_daemon_waits_for_the_first() {
     let lab = lab("single");
     let mut worker = worker(&lab, "n1", &[]);
     let first = worker.add_pods("pod", 2).expect("pods");
-    let second = Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &[]).expect("a second daemon");
+    let second =
+        Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &[]).expect("a second daemon");
     wait_for(PATIENCE, "the second daemon to say that it waits", || {
         Ok(second.log_tail().contains("waiting for it to end").then_some(()))
     })

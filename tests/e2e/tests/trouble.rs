@@ -14,7 +14,8 @@ use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 use vpcsim::trouble::TroubleSettings;
 
 fn lab(test: &str) -> Lab {
-    Lab::start(LabSpec::named(&format!("e2e-{test}-{}", std::process::id()))).expect("a simulated VPC (root, ip and nft)")
+    Lab::start(LabSpec::named(&format!("e2e-{test}-{}", std::process::id())))
+        .expect("a simulated VPC (root, ip and nft)")
 }
 
 fn worker(lab: &Lab, spec: NodeSpec, mode: Mode) -> Worker {
@@ -58,13 +59,16 @@ fn launch_prefix_serves_first_pods_without_a_mutating_call() {
 fn denied_action_is_named_in_the_plugins_error() {
     let lab = lab("denied");
     let worker = worker(&lab, NodeSpec::new("n1").of_type("t3.medium"), Mode::Secondary);
-    lab.trouble(trouble(json!({"iam": {"policy": {"deny": ["AssignPrivateIpAddresses", "CreateNetworkInterface"]}}})));
+    lab.trouble(trouble(
+        json!({"iam": {"policy": {"deny": ["AssignPrivateIpAddresses", "CreateNetworkInterface"]}}}),
+    ));
     let mut conf = runtime::netconf(&worker.node, "1.0.0", None).expect("a conflist");
     conf["podwireAddTimeoutMs"] = json!(3000);
     let refused = (0..14).find_map(|i| {
         let name = format!("pod-{i}");
         worker.node.add_netns(&name).expect("a namespace");
-        let ran = runtime::execute(&worker.node, "ADD", &pod::attachment(&worker.node, &name), &conf).expect("executed");
+        let ran = runtime::execute(&worker.node, "ADD", &pod::attachment(&worker.node, &name), &conf)
+            .expect("executed");
         (ran.code != Some(0)).then_some(ran)
     });
     let refused = refused.expect("14 pods cannot fit without growth");
@@ -78,8 +82,10 @@ fn denied_action_is_named_in_the_plugins_error() {
 fn throttled_account_delays_but_serves_all() {
     let lab = lab("throttle");
     let worker = worker(&lab, NodeSpec::new("n1").of_type("t3.medium"), Mode::Secondary);
-    lab.trouble(trouble(json!({"throttle": {"enabled": true, "mutating": {"capacity": 1.0, "refill_per_s": 0.5},
-        "actions": {}}})));
+    lab.trouble(trouble(
+        json!({"throttle": {"enabled": true, "mutating": {"capacity": 1.0, "refill_per_s": 0.5},
+        "actions": {}}}),
+    ));
     let pods = worker.add_pods("pod", 12).expect("all pods in the end");
     proof::addresses_are_true(&lab, &pods).expect("EC2 agrees");
     let stats = lab.with_cloud(|cloud| cloud.stats());
@@ -115,7 +121,8 @@ fn exhausted_subnet_is_named() {
     let refused = (0..16).find_map(|i| {
         let name = format!("pod-{i}");
         worker.node.add_netns(&name).expect("a namespace");
-        let ran = runtime::execute(&worker.node, "ADD", &pod::attachment(&worker.node, &name), &conf).expect("executed");
+        let ran = runtime::execute(&worker.node, "ADD", &pod::attachment(&worker.node, &name), &conf)
+            .expect("executed");
         (ran.code != Some(0)).then_some((i, ran))
     });
     let (served, refused) = refused.expect("a /28 has 11 addresses");
@@ -137,7 +144,11 @@ fn unsupported_settings_are_refused_before_any_change() {
         ("PODWIRE_SUBNET_FLOOR", "many"),
     ] {
         let mut command = node.command(binaries.ipamd());
-        command.env_clear().env("ENABLE_IPv4", "true").env("AWS_VPC_K8S_CNI_LOG_FILE", "stderr").env(name, value);
+        command
+            .env_clear()
+            .env("ENABLE_IPv4", "true")
+            .env("AWS_VPC_K8S_CNI_LOG_FILE", "stderr")
+            .env(name, value);
         let output = command.stdin(Stdio::null()).output().expect("executed");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{name}={value} was accepted");
@@ -165,7 +176,8 @@ fn idle_enis_are_given_back() {
     let lab = lab("idle");
     let settings = [("IP_COOLDOWN_PERIOD", "2")];
     let spec = NodeSpec::new("n1").of_type("t3.medium");
-    let worker = Worker::start(&lab, &Binaries::find().expect("binaries"), spec, Mode::Secondary, &settings).expect("a node");
+    let worker = Worker::start(&lab, &Binaries::find().expect("binaries"), spec, Mode::Secondary, &settings)
+        .expect("a node");
     let pods = worker.add_pods("pod", 11).expect("pods");
     assert!(holdings(&lab, &worker.instance()).len() >= 3, "11 pods need three ENIs of 5");
     delete(&pods).expect("DEL");

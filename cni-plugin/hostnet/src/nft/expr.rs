@@ -205,6 +205,11 @@ pub(crate) fn daddr_in(set: &'static str, inside: bool) -> Vec<Expr> {
     vec![Expr::Payload { offset: IPV4_DADDR, len: 4 }, Expr::InSet { set, inverted: !inside }]
 }
 
+/// Is this the source address?
+pub(crate) fn saddr_is(cmp: Cmp, address: Ipv4Addr) -> Vec<Expr> {
+    vec![Expr::Payload { offset: IPV4_SADDR, len: 4 }, Expr::Compare(cmp, address.octets().to_vec())]
+}
+
 /// Is the outgoing device in a set?
 pub(crate) fn oif_in(set: &'static str, inside: bool) -> Vec<Expr> {
     vec![Expr::MetaLoad(NFT_META_OIF), Expr::InSet { set, inverted: !inside }]

@@ -15,7 +15,7 @@ use super::intervals::{Range, merged, range_v4};
 use super::{EniConfig, NodeConfig, RandomSnat};
 use crate::nft::expr::{
     Cmp, Expr, accept, ct_direction_is, ct_mark_set, ct_mark_test, ct_state_new, daddr_in, daddr_local,
-    iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set, oif_in, oifname_is, snat,
+    iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set, oif_in, oifname_is, saddr_is, snat,
 };
 use crate::numbers::{MARK_ENI, MARK_PRIMARY};
 use ipnetwork::IpNetwork;
@@ -185,6 +185,8 @@ fn egress(node: &NodeConfig) -> Chain {
 }
 
 /// *Why not where it leaves by a secondary ENI or a branch ENI's VLAN*: there the primary address would be spoofed.
+/// *Why not what has the primary address already*: the node's own connections, open before this rule came, would get
+/// another source port in the middle and be reset.
 fn snat_chain(node: &NodeConfig) -> Chain {
     let hook = Hook { kind: "nat", number: POSTROUTING, priority: 110 };
     let flags = match node.random_snat {
@@ -193,6 +195,7 @@ fn snat_chain(node: &NodeConfig) -> Chain {
         RandomSnat::None => 0,
     };
     let rule = [
+        saddr_is(Cmp::NotEqual, node.primary_ip),
         daddr_in(NO_SNAT, false),
         oif_in(SECONDARY, false),
         oifname_is(Cmp::NotEqual, "vlan", true),
