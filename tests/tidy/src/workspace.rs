@@ -56,10 +56,12 @@ impl SourceFile {
         self.path.ends_with(".rs")
     }
 
-    /// Rust that is built into what users run: not under `tests/`, not a `tests.rs`, not in a `tests` directory.
+    /// Rust that is built into what users run: not under `tests/`, not a `tests.rs`, not in a `tests` directory, and
+    /// not a build script, which cargo talks to by environment.
     #[must_use]
     pub fn is_product(&self) -> bool {
-        self.is_rust() && !self.path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
+        self.is_rust()
+            && !self.path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "build.rs"))
     }
 }
 
