@@ -12,7 +12,7 @@ use crate::time::Time;
 use crate::tuning::count;
 
 /// Where an address is in its life.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum State {
     /// Nobody's.
     Free {
@@ -56,7 +56,7 @@ impl State {
 }
 
 /// One address of a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
     /// The block it came in.
     pub(crate) block: IpNetwork,
@@ -65,7 +65,7 @@ pub(crate) struct Address {
 }
 
 /// Where a block is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum BlockState {
     /// EC2 confirmed it; the host does not send it out by its ENI yet.
     Adding,
@@ -80,7 +80,7 @@ pub(crate) enum BlockState {
 pub(crate) type ReadyKey = (Reverse<u32>, u32, Time, IpNetwork);
 
 /// What EC2 assigned in one piece.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Block {
     /// On which ENI.
     pub(crate) slot: Slot,
@@ -163,7 +163,7 @@ impl Block {
 }
 
 /// Numbers of one ENI, or of all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Counts {
     /// Blocks: each takes one of the ENI's places.
     pub(crate) slots: u32,

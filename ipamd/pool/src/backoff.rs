@@ -59,7 +59,7 @@ const fn span(class: FailureClass) -> (Duration, Duration) {
 }
 
 /// The wait after repeated failures of one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Backoff {
     tries: u32,
     until: Option<Time>,
@@ -109,7 +109,7 @@ impl Backoff {
 }
 
 /// What is remembered of one subnet.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct SubnetMemory {
     /// No free address: wait.
     pub(crate) exhausted: Backoff,
@@ -120,7 +120,7 @@ pub(crate) struct SubnetMemory {
 }
 
 /// All back-offs that are not an ENI's own.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Gates {
     actions: BTreeMap<Action, Backoff>,
     subnets: BTreeMap<SubnetId, SubnetMemory>,

@@ -8,7 +8,7 @@ use crate::time::Time;
 use crate::tuning::{ARRIVAL_WINDOW, ARRIVALS_MAX, QUIET_STRETCH_MAX, count};
 
 /// What may be given back now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Surplus {
     pub(crate) singles: u32,
     pub(crate) prefixes: u32,
@@ -30,7 +30,7 @@ impl Surplus {
 }
 
 /// Demand over time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Demand {
     /// Pods that should have an address here, when known.
     pub(crate) bound: Option<u32>,

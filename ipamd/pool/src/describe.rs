@@ -12,7 +12,7 @@ use crate::time::Time;
 use crate::tuning::{DESCRIBE_LAG, METADATA_PATIENCE, SCAN_EVERY};
 
 /// What is planned, and what was lately deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Describing {
     wanted: Option<Time>,
     /// Wait after failures.

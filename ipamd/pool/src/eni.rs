@@ -25,7 +25,7 @@ pub(crate) const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
 pub(crate) const TAG_OP: &str = "podwire.io/op";
 
 /// Whose an ENI is (design D6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     /// The instance's first one: ours without any tag, never given back.
     Primary,
@@ -40,7 +40,7 @@ pub(crate) enum Role {
 }
 
 /// How far an ENI's life has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
     /// EC2 made it; to be attached.
     Created,
@@ -51,7 +51,7 @@ pub(crate) enum Stage {
 }
 
 /// Steps of the way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Exit {
     /// Decided; not on disk yet.
     Marked,
@@ -64,7 +64,7 @@ pub(crate) enum Exit {
 }
 
 /// Why nothing is given or taken on an ENI until a Describe answers (design D3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Doubt {
     /// Since when.
     pub(crate) since: Time,
@@ -73,7 +73,7 @@ pub(crate) struct Doubt {
 }
 
 /// One ENI.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Eni {
     pub(crate) id: EniId,
     pub(crate) mac: Mac,

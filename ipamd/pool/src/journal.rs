@@ -8,7 +8,7 @@ use crate::ids::{OpId, RequestId, Revision, SandboxKey};
 use crate::record::Record;
 
 /// What becomes allowed when a revision is durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Then {
     /// The allocation may be shown.
     Allocated(SandboxKey),
@@ -25,7 +25,7 @@ pub(crate) enum Then {
 }
 
 /// The revisions of this life of the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Journal {
     made: u64,
     durable: u64,

@@ -15,7 +15,7 @@ use crate::time::Time;
 use crate::tuning::count;
 
 /// Where an allocation is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     /// Durable with this revision.
     Allocating(Revision),
@@ -26,7 +26,7 @@ pub(crate) enum Phase {
 }
 
 /// What a sandbox holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Sandbox {
     pub(crate) pod: PodRef,
     pub(crate) addresses: Vec<IpAddr>,
@@ -42,7 +42,7 @@ pub(crate) struct Sandbox {
 }
 
 /// The pool's memory.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Ledger {
     enis: BTreeMap<Slot, Eni>,
     next_slot: u32,

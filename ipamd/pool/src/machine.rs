@@ -20,7 +20,7 @@ use crate::time::Time;
 use crate::tuning::Tuning;
 
 /// How growth stands (design D10: demand and quota left mean an operation in flight or a wait with reason and end).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Growth {
     /// Nothing has been observed yet.
     Blind,
@@ -37,7 +37,7 @@ pub(crate) enum Growth {
 }
 
 /// A mutating call whose outcome the ledger does not know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Intent {
     /// What an ENI to be created would carry.
     pub(crate) create: Option<GrowBy>,
@@ -51,7 +51,7 @@ pub(crate) struct Intent {
 ///
 /// *Order of use*: [`Pool::new`] or [`Pool::recover`] once; then [`Pool::handle`] for everything that happens and
 /// whenever [`Pool::next_deadline`] has come. Times handed in never go back; an earlier one counts as the latest seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pool {
     pub(crate) settings: Settings,
     pub(crate) tuning: Tuning,

@@ -13,7 +13,7 @@ use crate::time::Time;
 use crate::tuning::PREFIX_SIZE;
 
 /// What an operation is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum About {
     Assign {
         slot: Slot,
@@ -64,7 +64,7 @@ pub(crate) enum About {
 }
 
 /// One operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Op {
     /// What it is about.
     pub(crate) about: About,
@@ -75,7 +75,7 @@ pub(crate) struct Op {
 }
 
 /// All of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Ops {
     next: u64,
     /// A few for each ENI at most.

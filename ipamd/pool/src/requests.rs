@@ -7,7 +7,7 @@ use crate::time::Time;
 use crate::tuning::{REQUESTS_MAX, TOMBSTONE_LIFE, TOMBSTONES_MAX, count};
 
 /// What a caller asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Asked {
     /// An address for this sandbox, until then.
     Add(SandboxKey, Time),
@@ -18,7 +18,7 @@ pub(crate) enum Asked {
 }
 
 /// A sandbox without an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Waiter {
     pub(crate) pod: PodRef,
     pub(crate) started: Time,
@@ -29,7 +29,7 @@ pub(crate) struct Waiter {
 }
 
 /// The memory of a DEL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Tombstone {
     /// When the DEL's plugin started.
     pub(crate) started: Time,
@@ -42,7 +42,7 @@ pub(crate) struct Tombstone {
 }
 
 /// Everybody who waits, and the dead.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Requests {
     callers: BTreeMap<RequestId, Asked>,
     deadlines: BTreeSet<(Time, RequestId)>,

@@ -80,7 +80,7 @@ pub(crate) const PREFIX_SIZE: u32 = 16;
 pub(crate) const PREFIX_LEN: u8 = 28;
 
 /// Durations that follow from the settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Tuning {
     /// How long something must be in excess before it is given back.
     pub(crate) quiet: Duration,
