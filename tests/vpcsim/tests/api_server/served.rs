@@ -150,12 +150,6 @@ impl Answer {
         Some(&self.body[from..from + self.body[from..].find(&close)?])
     }
 
-    /// The texts of all elements of this name.
-    pub(crate) fn texts(&self, name: &str) -> Vec<&str> {
-        let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-        self.body.split(&open).skip(1).map(|rest| rest.split(&close).next().unwrap()).collect()
-    }
-
     /// EC2's error code; empty for a success.
     pub(crate) fn code(&self) -> &str {
         if self.status == 200 { "" } else { self.text("Code").unwrap_or("no code") }
