@@ -32,6 +32,8 @@ mod space6;
 mod spec;
 mod store;
 mod tagging;
+#[cfg(test)]
+mod testbed;
 mod time;
 mod trunk;
 mod view;
@@ -191,7 +193,11 @@ impl Cloud {
     }
 
     /// Runs one action: time passes first; what it changed becomes visible to lagging readers from now on.
-    fn act<T>(&mut self, now: Millis, action: impl FnOnce(&mut Self) -> Result<T, ApiError>) -> Result<T, ApiError> {
+    fn act<T>(
+        &mut self,
+        now: Millis,
+        action: impl FnOnce(&mut Self) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         self.tick(now);
         let result = action(self);
         self.commit();

@@ -9,7 +9,8 @@ mod settings;
 
 pub use fate::{Admission, Fate};
 pub use settings::{
-    Bucket, Iam, ImdsTrouble, Inject, Lag, LostReply, Omission, OmissionKind, Policy, Throttle, TroubleSettings,
+    Bucket, Iam, ImdsTrouble, Inject, Lag, LostReply, Omission, OmissionKind, Policy, Throttle,
+    TroubleSettings,
 };
 
 pub(crate) use fate::Trouble;

@@ -19,7 +19,10 @@ fn create(served: &Served) -> Answer {
 #[test]
 fn throttled_calls_get_503_and_change_nothing() {
     let served = Served::start(&spec());
-    set(&served, r#"{"throttle": {"enabled": true, "actions": {"CreateNetworkInterface": {"capacity": 2, "refill_per_s": 0.01}}}}"#);
+    set(
+        &served,
+        r#"{"throttle": {"enabled": true, "actions": {"CreateNetworkInterface": {"capacity": 2, "refill_per_s": 0.01}}}}"#,
+    );
     let before = served.cloud().interfaces().count();
     let codes: Vec<(u16, String)> =
         (0..4).map(|_| create(&served)).map(|answer| (answer.status, answer.code().to_owned())).collect();
@@ -36,7 +39,9 @@ fn callers_may_do_what_their_policy_allows() {
     let key = served.cloud().credentials(vpcsim::api::wall_clock(), &node).unwrap().access_key;
     set(
         &served,
-        &format!(r#"{{"iam": {{"callers": {{"{NODE}": {{"allow": ["ec2:Describe*", "ec2:CreateNetworkInterface"], "deny": ["DescribeTags"]}}}}}}}}"#),
+        &format!(
+            r#"{{"iam": {{"callers": {{"{NODE}": {{"allow": ["ec2:Describe*", "ec2:CreateNetworkInterface"], "deny": ["DescribeTags"]}}}}}}}}"#
+        ),
     );
     let mine = |action: &str, parameters: &[(&str, &str)]| {
         let answer = served.call_as(&key, action, parameters);
