@@ -5,4 +5,5 @@ mod devices;
 mod groups;
 mod metadata;
 mod packets;
+mod program;
 mod whole;
