@@ -68,8 +68,11 @@ pub use trunk::{Protocol, TrunkAssociation};
 pub use view::{Credentials, Holder, ImdsInterface, ImdsView, Launched, Stats};
 pub use wildcard::wildcard;
 
+pub(crate) use build::private_dns;
 pub(crate) use error::{lower_camel, refuse};
 pub(crate) use ids::Id;
+pub(crate) use tagging::{no_such_group, no_vpc};
+pub(crate) use trunk::no_association;
 
 use crate::trouble::{Admission, Trouble, TroubleSettings};
 use crate::wires::Wires;
@@ -239,6 +242,12 @@ impl Cloud {
     #[must_use]
     pub fn vpc(&self) -> &Vpc {
         &self.vpc
+    }
+
+    /// A subnet's availability zone and its id.
+    #[must_use]
+    pub fn zone_of(&self, subnet: &SubnetId) -> Option<(&str, &str)> {
+        self.subnets.get(subnet).map(|subnet| (subnet.az.as_str(), subnet.az_id.as_str()))
     }
 
     /// Security groups, by id.

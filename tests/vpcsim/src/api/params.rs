@@ -164,6 +164,20 @@ impl Params {
         self.values.keys().filter(|(path, _)| begins(path)).filter_map(|(_, at)| at.first().copied()).collect()
     }
 
+    /// The numbers in second place of all parameters that begin with this and have `first` in first place.
+    pub(super) fn second_numbers(&self, begin: &str, first: u32) -> BTreeSet<u32> {
+        let begins = |path: &str| path.strip_prefix(begin).is_some_and(|rest| rest.starts_with(".N"));
+        let matching = self.values.keys().filter(|(path, at)| begins(path) && at.first() == Some(&first));
+        matching.filter_map(|(_, at)| at.get(1).copied()).collect()
+    }
+
+    /// What distinguishes this request from others of its action: all but the page that it asks for.
+    pub(super) fn identity(&self, action: &str) -> String {
+        let paging = ["MaxResults", "NextToken"];
+        let rest = self.values.iter().filter(|((path, _), _)| !paging.contains(path));
+        rest.fold(action.to_owned(), |all, ((path, at), value)| format!("{all} {path}{at:?}={value:?}"))
+    }
+
     /// Whether anything was sent whose path is this or begins with it.
     pub(super) fn any(&self, begin: &str) -> bool {
         let begins = |path: &str| path.strip_prefix(begin).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
