@@ -170,10 +170,10 @@ fn clear_keepers(name: &str) -> anyhow::Result<()> {
 
 /// The directory of all labs goes with the last of them.
 fn remove(directory: &Path) {
-    if let Err(error) = fs::remove_dir_all(directory) {
-        if error.kind() != ErrorKind::NotFound {
-            tracing::warn!(%error, directory = %directory.display(), "cannot remove a lab's directory");
-        }
+    if let Err(error) = fs::remove_dir_all(directory)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!(%error, directory = %directory.display(), "cannot remove a lab's directory");
     }
     // Not empty: another lab is there.
     if fs::remove_dir(ROOT).is_ok() {
