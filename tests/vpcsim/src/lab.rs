@@ -33,7 +33,7 @@ pub use spec::{LabSpec, NodeSpec};
 /// A running lab. Fields are dropped in this order: servers first, the name last.
 #[derive(Debug)]
 pub struct Lab {
-    servers: Servers,
+    _servers: Servers,
     nodes: Mutex<BTreeMap<String, Node>>,
     internet: Internet,
     fabric: Fabric,
@@ -62,7 +62,7 @@ impl Lab {
         let cloud = Arc::new(Mutex::new(cloud));
         let endpoint = serve(&servers, &fabric, &cloud, spec.loopback, spec.imds_hop_limit)?;
         let lab = Self {
-            servers,
+            _servers: servers,
             nodes: Mutex::default(),
             internet,
             fabric,

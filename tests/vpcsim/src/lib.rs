@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod cloud;
+pub mod control;
 pub mod fabric;
 pub mod imds;
 pub mod internet;

@@ -39,8 +39,9 @@ impl Node {
     /// # Errors
     /// Not root, or the kernel lacks overlayfs.
     pub fn boot(lab: &str, name: &str, instance: &str) -> anyhow::Result<Self> {
-        let keeper = Keeper::start(&format!("{lab}/{name}"), None, || {
-            filesystem::furnish(name)?;
+        let label = format!("{lab}/{name}");
+        let keeper = Keeper::start(&label, None, || {
+            filesystem::furnish(&label, name)?;
             rustix::system::sethostname(name.as_bytes()).context("cannot set the hostname")?;
             ns::loopback_up().context("cannot bring lo up")?;
             stock::sysctls()

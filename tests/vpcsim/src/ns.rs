@@ -19,7 +19,9 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-pub use keeper::{Keeper, KeeperProcess, keepers};
+pub use keeper::{Keeper, KeeperProcess, end_strays, keepers};
+
+pub(crate) use keeper::LABEL;
 
 /// The three namespaces that make a host of ours. Clones share one fate: when the [`Keeper`] that made them ends, all
 /// of them close, so a forgotten handle cannot keep a namespace (and its devices) alive.

@@ -42,10 +42,7 @@ impl ApiError {
     /// A required parameter is missing; named as EC2 does, in lower camel case.
     #[must_use]
     pub fn missing(parameter: &str) -> Self {
-        Self::new(
-            "MissingParameter",
-            format!("The request must contain the parameter {}", lower_camel(parameter)),
-        )
+        Self::new("MissingParameter", format!("The request must contain the parameter {}", lower_camel(parameter)))
     }
 
     /// The simulator itself failed; clients see a server error.
@@ -85,10 +82,7 @@ pub(crate) mod refuse {
     use super::ApiError;
 
     pub(crate) fn no_eni(id: &EniId) -> ApiError {
-        ApiError::new(
-            "InvalidNetworkInterfaceID.NotFound",
-            format!("The networkInterface ID '{id}' does not exist"),
-        )
+        ApiError::new("InvalidNetworkInterfaceID.NotFound", format!("The networkInterface ID '{id}' does not exist"))
     }
 
     pub(crate) fn no_enis(ids: &[&EniId]) -> ApiError {
@@ -96,10 +90,7 @@ pub(crate) mod refuse {
             return no_eni(one);
         }
         let list = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        ApiError::new(
-            "InvalidNetworkInterfaceID.NotFound",
-            format!("The networkInterface IDs '{list}' do not exist"),
-        )
+        ApiError::new("InvalidNetworkInterfaceID.NotFound", format!("The networkInterface IDs '{list}' do not exist"))
     }
 
     pub(crate) fn no_subnet(id: &SubnetId) -> ApiError {
@@ -111,10 +102,7 @@ pub(crate) mod refuse {
     }
 
     pub(crate) fn no_group(id: &GroupId) -> ApiError {
-        ApiError::new(
-            "InvalidSecurityGroupID.NotFound",
-            format!("The securityGroup ID '{id}' does not exist"),
-        )
+        ApiError::new("InvalidSecurityGroupID.NotFound", format!("The securityGroup ID '{id}' does not exist"))
     }
 
     pub(crate) fn no_attachment(id: &AttachmentId) -> ApiError {

@@ -3,13 +3,14 @@
 use std::fs;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ruleset;
 use crate::tools;
 
 /// Packets the fabric refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Drops {
     /// Source not assigned to the ENI the packet came from.
     pub spoofed: u64,

@@ -70,10 +70,14 @@ neigh replace {link_local} lladdr {mac} dev {device} nud permanent
         )
     }
 
-    /// Gone devices are not missed: the node may have vanished first, and its end took ours along.
+    /// Gone devices are not missed: when the node vanished first, its end takes ours along, at any moment.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
-        if Path::new("/sys/class/net").join(&self.device).exists() {
-            tools::ip(&format!("link del {}\n", self.device))?;
+        let device = Path::new("/sys/class/net").join(&self.device);
+        if device.exists()
+            && let Err(error) = tools::ip(&format!("link del {}\n", self.device))
+            && device.exists()
+        {
+            return Err(error);
         }
         let mut text = ruleset::remove_port(&self.device, self.is_primary());
         for net in self.routes.iter().copied().chain([self.primary()]) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::ns::keepers;
+use crate::ns::{end_strays, keepers};
 
 /// Where every lab of this machine has its directory.
 const ROOT: &str = "/run/vpcsim";
@@ -155,11 +155,11 @@ fn clear_keepers(name: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let left: Vec<_> = keepers()?.into_iter().filter(|keeper| keeper.lab == name).collect();
-        if left.is_empty() {
+        if left.is_empty() && end_strays(name)? == 0 {
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("keepers of lab {name} do not end: {left:?}");
+            bail!("processes of lab {name} do not end; keepers left: {left:?}");
         }
         for keeper in left {
             keeper.end().with_context(|| format!("cannot end {keeper:?}"))?;
@@ -170,10 +170,10 @@ fn clear_keepers(name: &str) -> anyhow::Result<()> {
 
 /// The directory of all labs goes with the last of them.
 fn remove(directory: &Path) {
-    if let Err(error) = fs::remove_dir_all(directory) {
-        if error.kind() != ErrorKind::NotFound {
-            tracing::warn!(%error, directory = %directory.display(), "cannot remove a lab's directory");
-        }
+    if let Err(error) = fs::remove_dir_all(directory)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!(%error, directory = %directory.display(), "cannot remove a lab's directory");
     }
     // Not empty: another lab is there.
     if fs::remove_dir(ROOT).is_ok() {

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, move_mount, open_tree};
 
+use crate::ns::LABEL;
+
 /// Directories under which a node writes: an overlay each, the machine's content below, a tmpfs above.
 const PRIVATE: [&str; 4] = ["/etc", "/opt", "/var/lib", "/var/log"];
 
@@ -17,13 +19,14 @@ const EMPTY: [&str; 4] = ["/etc/cni/net.d", "/var/lib/cni", "/var/log/aws-routed
 const PRESENT: [&str; 3] = ["/opt/cni/bin", "/run/netns", "/run/lock"];
 
 /// Furnishes the calling thread's fresh mount namespace.
-pub(super) fn furnish(hostname: &str) -> anyhow::Result<()> {
+pub(super) fn furnish(label: &str, hostname: &str) -> anyhow::Result<()> {
     tmpfs("/run")?;
     for directory in PRIVATE.into_iter().filter(|directory| Path::new(directory).is_dir()) {
         overlay(directory)?;
     }
     // A second one hides the first, which holds the overlays' upper layers.
     tmpfs("/run")?;
+    fs::write(LABEL, format!("{label}\n")).with_context(|| format!("cannot write {LABEL}"))?;
     if fs::canonicalize("/var/run").is_ok_and(|real| real != Path::new("/run")) {
         mount_bind("/run", "/var/run").context("cannot make /var/run the node's own")?;
     }

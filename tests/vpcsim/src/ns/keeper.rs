@@ -1,13 +1,17 @@
 //! A process that keeps namespaces alive, and ends everything in them when its owner is gone.
 //!
 //! The keeper reads from a pipe whose other end only its owner holds (the *cord*). However the owner ends — normally,
-//! by a panic, by SIGINT, even by SIGKILL — the kernel closes the pipe, the keeper kills every process in its mount
-//! namespace and exits; with the last process and descriptor the namespaces vanish. No signal handler is needed.
+//! by a panic, by SIGINT, even by SIGKILL — the kernel closes the pipe, the keeper kills every process in its
+//! namespaces and exits; with the last process and descriptor the namespaces vanish. No signal handler is needed.
+//!
+//! A host with a `/run` of its own writes its label to [`LABEL`] there. Then the network namespaces below its
+//! `/run/netns` belong to it as well, and so does what runs in them, whatever its mount namespace: containers. Without
+//! that file, `/run/netns` is the machine's own and nobody's business.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,18 +25,29 @@ use super::{Namespaces, syscalls};
 /// `$0` of a keeper: how leftovers of a killed run are told from other processes.
 const KEEPER: &str = "vpcsim-keeper";
 
+/// Where a host with a `/run` of its own says which host it is: `<lab>/<host>`.
+pub(crate) const LABEL: &str = "/run/.vpcsim";
+
 /// `$1` is the label, `$2` a directory to remove at the end (or empty). Plain POSIX sh, and `test -ef`, which dash and
 /// busybox have: it compares device and inode, so no program is executed while killing.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP QUIT
 read -r _
-me=/proc/$$
-found=1 rounds=0
+me=/proc/$$ found=1 rounds=0 own=
+[ -r /run/.vpcsim ] && read -r own </run/.vpcsim
+inside() {
+  [ "$1/ns/mnt" -ef "$me/ns/mnt" ] && return 0
+  [ "$1/ns/net" -ef "$me/ns/net" ] && return 0
+  [ "$own" = "$label" ] || return 1
+  for name in /run/netns/*; do [ "$1/ns/net" -ef "$name" ] && return 0; done
+  return 1
+}
+label=$1
 while [ $found = 1 ] && [ $rounds -lt 50 ]; do
   found=0 rounds=$((rounds + 1))
   for p in /proc/[0-9]*; do
     [ "$p" = "$me" ] && continue
-    if [ "$p/ns/mnt" -ef "$me/ns/mnt" ]; then kill -9 "${p#/proc/}" 2>/dev/null && found=1; fi
+    if inside "$p"; then kill -9 "${p#/proc/}" 2>/dev/null && found=1; fi
   done
 done
 [ -z "$2" ] || rm -rf -- "$2"
@@ -147,12 +162,54 @@ impl KeeperProcess {
     /// # Errors
     /// A process may not be signalled.
     pub fn end(&self) -> io::Result<()> {
-        let Ok(mount) = mount_namespace(self.pid) else { return Ok(()) };
+        let homes = self.homes();
         for pid in processes()?.into_iter().filter(|pid| *pid != self.pid) {
-            kill_if(pid, |pid| mount_namespace(pid).is_ok_and(|other| other == mount))?;
+            kill_if(pid, |pid| {
+                ["mnt", "net"].iter().any(|kind| identity(pid, kind).is_some_and(|it| homes.contains(&it)))
+            })?;
         }
         kill_if(self.pid, |pid| keeper_at(pid).as_ref() == Some(self))
     }
+
+    /// The same as in the keeper's script.
+    fn homes(&self) -> Vec<Identity> {
+        let mut homes: Vec<_> = ["mnt", "net"].iter().filter_map(|kind| identity(self.pid, kind)).collect();
+        if label_of(self.pid).is_some_and(|label| label == format!("{}/{}", self.lab, self.host)) {
+            let pods =
+                fs::read_dir(format!("/proc/{}/root/run/netns", self.pid)).into_iter().flatten().flatten();
+            homes.extend(pods.filter_map(|pod| fs::metadata(pod.path()).ok()).map(|it| (it.dev(), it.ino())));
+        }
+        homes
+    }
+}
+
+/// Device and inode of a namespace.
+type Identity = (u64, u64);
+
+fn identity(pid: u32, kind: &str) -> Option<Identity> {
+    let metadata = fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// The host that the process is in, if that has a `/run` of its own.
+fn label_of(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/root{LABEL}")).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
+/// Ends processes in nodes of this lab whose keeper is dead already. Answers how many there were.
+///
+/// # Errors
+/// A process may not be signalled.
+pub fn end_strays(lab: &str) -> io::Result<usize> {
+    let mut ended = 0;
+    let is_stray =
+        |pid: u32| label_of(pid).is_some_and(|label| label.split_once('/').is_some_and(|(of, _)| of == lab));
+    for pid in processes()?.into_iter().filter(|pid| is_stray(*pid)) {
+        kill_if(pid, is_stray)?;
+        ended += 1;
+    }
+    Ok(ended)
 }
 
 /// Every keeper on this machine.
@@ -180,10 +237,6 @@ fn processes() -> io::Result<Vec<u32>> {
         pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     }
     Ok(pids)
-}
-
-fn mount_namespace(pid: u32) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/ns/mnt"))
 }
 
 /// Kills the process that `is_meant` recognises *after* it was pinned by a descriptor: a number used again meanwhile

@@ -1,41 +1,21 @@
 //! The metadata service, asked over the wire.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 use vpcsim::ns::Namespaces;
 use vpcsim::trouble::{ImdsTrouble, Omission, OmissionKind, TroubleSettings};
 use vpcsim::wires::Wires as _;
 
-use crate::bench::wire_pod;
+use crate::bench::{exchange, wire_pod};
 
 /// Status and body; `None`: no answer.
 fn http(from: &Namespaces, method: &str, path: &str, headers: &[(&str, &str)]) -> Option<(u16, String)> {
-    let exchange = || -> std::io::Result<String> {
-        let wait = Duration::from_secs(1);
-        let imds = SocketAddr::from((vpcsim::fabric::IMDS, 80));
-        let mut stream = TcpStream::connect_timeout(&imds, wait)?;
-        stream.set_read_timeout(Some(wait))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: imds\r\nConnection: close\r\nContent-Length: 0\r\n"
-        )?;
-        for (name, value) in headers {
-            write!(stream, "{name}: {value}\r\n")?;
-        }
-        stream.write_all(b"\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = from.enter(exchange).unwrap().ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    let to = SocketAddr::from((vpcsim::fabric::IMDS, 80));
+    from.enter(|| exchange(to, method, path, headers, "")).unwrap().ok()
 }
 
-fn token(from: &Namespaces) -> Option<String> {
+pub(crate) fn token(from: &Namespaces) -> Option<String> {
     let life = [("X-aws-ec2-metadata-token-ttl-seconds", "60")];
     http(from, "PUT", "/latest/api/token", &life).map(|(status, body)| {
         assert_eq!(status, 200, "{body}");
@@ -43,7 +23,7 @@ fn token(from: &Namespaces) -> Option<String> {
     })
 }
 
-fn get(from: &Namespaces, token: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(from: &Namespaces, token: &str, path: &str) -> (u16, String) {
     let path = format!("/latest/{path}");
     http(from, "GET", &path, &[("X-aws-ec2-metadata-token", token)]).expect("an answer")
 }

@@ -1,5 +1,6 @@
 //! A whole lab: the cloud moves the fabric's devices, and everything goes when it goes.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use vpcsim::api::wall_clock;
@@ -7,7 +8,8 @@ use vpcsim::cloud::{AttachInterface, AttachmentStatus, CreateInterface, SubnetId
 use vpcsim::lab::{self, Lab, LabSpec, NodeSpec};
 use vpcsim::{ns, probe};
 
-use crate::bench::{eventually, ping};
+use crate::bench::{eventually, exchange, ping};
+use crate::metadata::{get, token};
 
 #[test]
 fn what_ec2_attaches_appears_and_what_it_detaches_vanishes() {
@@ -66,6 +68,39 @@ fn nodes_and_the_internet_reach_each_other_as_they_should() {
     assert_ne!(two.subnet, one.primary().unwrap().subnet, "the subnets take turns");
     let seen = probe::seen_as(one.namespaces(), lab.internet().address()).unwrap();
     assert_eq!(seen.ip(), one.primary().unwrap().address);
+}
+
+#[test]
+fn a_node_calls_ec2_with_the_keys_of_its_metadata_service() {
+    let lab = Lab::start(LabSpec::instant("f-ec2").with_node(NodeSpec::new("one"))).unwrap();
+    let node = lab.node("one").unwrap();
+    let held = token(node.namespaces()).unwrap();
+    let read = |path: &str| get(node.namespaces(), &held, &format!("meta-data/{path}")).1;
+    let role = read("iam/security-credentials/");
+    let keys: serde_json::Value =
+        serde_json::from_str(&read(&format!("iam/security-credentials/{role}"))).unwrap();
+    let region = read("placement/region");
+    let signed = format!(
+        "AWS4-HMAC-SHA256 Credential={}/20260101/{region}/ec2/aws4_request, SignedHeaders=host, Signature=0",
+        keys["AccessKeyId"].as_str().unwrap()
+    );
+    let headers = [("Authorization", signed.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
+    let form = "Action=DescribeNetworkInterfaces&Version=2016-11-15";
+    let inside: SocketAddr =
+        lab.node_endpoint().strip_prefix("http://").map(|at| format!("{at}:80")).unwrap().parse().unwrap();
+    let (status, xml) = node.enter(|| exchange(inside, "POST", "/", &headers, form)).unwrap().unwrap();
+    assert_eq!(status, 200, "{xml}");
+    assert!(xml.contains(&node.primary().unwrap().address.to_string()), "{xml}");
+    let callers =
+        || lab.with_cloud(|cloud| cloud.calls().map(|call| call.caller.instance.clone()).collect::<Vec<_>>());
+    assert_eq!(callers(), [Some(node.instance_id().into())], "EC2 knows who called");
+
+    let outside: SocketAddr = lab.outside_endpoint().strip_prefix("http://").unwrap().parse().unwrap();
+    assert!(outside.ip().is_loopback());
+    let stranger = signed.replace("ASIA", "AKIA");
+    let headers = [("Authorization", stranger.as_str()), headers[1]];
+    assert_eq!(exchange(outside, "POST", "/", &headers, form).unwrap().0, 200);
+    assert_eq!(callers()[1], None, "someone outside");
 }
 
 #[test]
