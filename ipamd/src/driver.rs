@@ -204,12 +204,12 @@ impl Driver {
     }
 
     fn announce(&mut self) {
-        if self.on_ready.is_some() && self.pool.stats().ready {
-            if let Some(ready) = self.on_ready.take() {
-                if ready.send(()).is_err() {
-                    tracing::debug!("nobody waits for readiness");
-                }
-            }
+        if self.on_ready.is_some()
+            && self.pool.stats().ready
+            && let Some(ready) = self.on_ready.take()
+            && ready.send(()).is_err()
+        {
+            tracing::debug!("nobody waits for readiness");
         }
     }
 }

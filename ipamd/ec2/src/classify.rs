@@ -19,82 +19,118 @@ pub fn class_of(code: &str, http_status: Option<u16>) -> FailureClass {
 }
 
 fn known(code: &str) -> Option<FailureClass> {
-    let class = match code {
-        "RequestLimitExceeded"
-        | "Throttling"
-        | "ThrottlingException"
-        | "RequestThrottled"
-        | "SlowDown"
-        | "Client.RequestLimitExceeded"
-        | "EC2ThrottledException"
-        | "BandwidthLimitExceeded" => FailureClass::Throttled,
-        "InsufficientFreeAddressesInSubnet" | "InsufficientAddressCapacity" => FailureClass::SubnetExhausted,
-        "InsufficientCidrBlocks" => FailureClass::SubnetFragmented,
-        "PrivateIpAddressLimitExceeded"
-        | "AttachmentLimitExceeded"
-        | "NetworkInterfaceLimitExceeded"
-        | "InterfaceInUseLimitExceeded"
-        | "ResourceLimitExceeded"
-        | "InsufficientNetworkInterfaceCapacity" => FailureClass::LimitExceeded,
-        "UnauthorizedOperation"
-        | "AuthFailure"
-        | "AccessDenied"
-        | "AccessDeniedException"
-        | "OptInRequired"
-        | "Blocked"
-        | "PendingVerification"
-        | "InvalidClientTokenId"
-        | "UnrecognizedClientException"
-        | "SignatureDoesNotMatch"
-        | "RequestExpired"
-        | "ExpiredToken"
-        | "ExpiredTokenException"
-        | "InvalidCredentials"
-        | "MissingAuthenticationToken" => FailureClass::Denied,
-        "InvalidNetworkInterfaceID.NotFound"
-        | "InvalidAttachmentID.NotFound"
-        | "InvalidSubnetID.NotFound"
-        | "InvalidInstanceID.NotFound"
-        | "InvalidGroup.NotFound"
-        | "InvalidSecurityGroupID.NotFound"
-        | "InvalidNetworkInterfaceAttachmentId.NotFound"
-        | "InvalidVpcID.NotFound" => FailureClass::NotFound,
-        "InvalidNetworkInterface.InUse"
-        | "IncorrectState"
-        | "IncorrectInstanceState"
-        | "ResourceNotReady"
-        | "ResourceAlreadyAssociated"
-        | "DependencyViolation"
-        | "OperationNotPermitted.InUse"
-        | "ConcurrentModification" => FailureClass::Busy,
-        "InternalError"
-        | "InternalFailure"
-        | "ServerInternal"
-        | "ServiceUnavailable"
-        | "Unavailable"
-        | "RequestTimeout"
-        | "RequestTimeoutException" => FailureClass::Unknown,
-        // 4xx like the rest of the Invalid… family, but named because people meet them.
-        "InvalidParameterValue"
-        | "InvalidParameterCombination"
-        | "MissingParameter"
-        | "UnknownParameter"
-        | "InvalidParameter"
-        | "InvalidAction"
-        | "MissingAction"
-        | "UnsupportedOperation"
-        | "Unsupported"
-        | "OperationNotPermitted"
-        | "InvalidAddress.InUse"
-        | "InvalidIPAddress.InUse"
-        | "IdempotentParameterMismatch"
-        | "DryRunOperation"
-        | "TagLimitExceeded"
-        | "MaxNetworkInterfacePermissionLimitExceeded" => FailureClass::Invalid,
-        _ => return None,
-    };
-    Some(class)
+    TABLE.iter().find(|(_, codes)| codes.contains(&code)).map(|(class, _)| *class)
 }
+
+/// Classes with their codes. `Invalid` holds codes that the HTTP status would classify the same; named because people
+/// meet them.
+const TABLE: &[(FailureClass, &[&str])] = &[
+    (
+        FailureClass::Throttled,
+        &[
+            "RequestLimitExceeded",
+            "Client.RequestLimitExceeded",
+            "Throttling",
+            "ThrottlingException",
+            "RequestThrottled",
+            "EC2ThrottledException",
+            "SlowDown",
+            "BandwidthLimitExceeded",
+        ],
+    ),
+    (FailureClass::SubnetExhausted, &["InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity"]),
+    (FailureClass::SubnetFragmented, &["InsufficientCidrBlocks"]),
+    (
+        FailureClass::LimitExceeded,
+        &[
+            "PrivateIpAddressLimitExceeded",
+            "AttachmentLimitExceeded",
+            "NetworkInterfaceLimitExceeded",
+            "InterfaceInUseLimitExceeded",
+            "ResourceLimitExceeded",
+            "InsufficientNetworkInterfaceCapacity",
+        ],
+    ),
+    (
+        FailureClass::Denied,
+        &[
+            "UnauthorizedOperation",
+            "AuthFailure",
+            "AccessDenied",
+            "AccessDeniedException",
+            "OptInRequired",
+            "Blocked",
+            "PendingVerification",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+            "SignatureDoesNotMatch",
+            "RequestExpired",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "InvalidCredentials",
+            "MissingAuthenticationToken",
+        ],
+    ),
+    (
+        FailureClass::NotFound,
+        &[
+            "InvalidNetworkInterfaceID.NotFound",
+            "InvalidAttachmentID.NotFound",
+            "InvalidNetworkInterfaceAttachmentId.NotFound",
+            "InvalidSubnetID.NotFound",
+            "InvalidInstanceID.NotFound",
+            "InvalidGroup.NotFound",
+            "InvalidSecurityGroupID.NotFound",
+            "InvalidVpcID.NotFound",
+        ],
+    ),
+    (
+        FailureClass::Busy,
+        &[
+            "InvalidNetworkInterface.InUse",
+            "IncorrectState",
+            "IncorrectInstanceState",
+            "ResourceNotReady",
+            "ResourceAlreadyAssociated",
+            "DependencyViolation",
+            "OperationNotPermitted.InUse",
+            "ConcurrentModification",
+        ],
+    ),
+    (
+        FailureClass::Unknown,
+        &[
+            "InternalError",
+            "InternalFailure",
+            "ServerInternal",
+            "ServiceUnavailable",
+            "Unavailable",
+            "RequestTimeout",
+            "RequestTimeoutException",
+        ],
+    ),
+    (
+        FailureClass::Invalid,
+        &[
+            "InvalidParameterValue",
+            "InvalidParameterCombination",
+            "InvalidParameter",
+            "MissingParameter",
+            "UnknownParameter",
+            "InvalidAction",
+            "MissingAction",
+            "UnsupportedOperation",
+            "Unsupported",
+            "OperationNotPermitted",
+            "InvalidAddress.InUse",
+            "InvalidIPAddress.InUse",
+            "IdempotentParameterMismatch",
+            "DryRunOperation",
+            "TagLimitExceeded",
+            "MaxNetworkInterfacePermissionLimitExceeded",
+        ],
+    ),
+];
 
 #[cfg(test)]
 mod tests {

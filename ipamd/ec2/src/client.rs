@@ -117,7 +117,7 @@ impl Ec2Client {
         let network = answer.instance_types().first().and_then(|t| t.network_info());
         let counts = network.and_then(|n| {
             let enis = n.network_cards().first().and_then(|c| c.maximum_network_interfaces());
-            Some((enis.or(n.maximum_network_interfaces())?, n.ipv4_addresses_per_interface()?))
+            Some((enis.or_else(|| n.maximum_network_interfaces())?, n.ipv4_addresses_per_interface()?))
         });
         let (enis, addresses) = counts
             .ok_or_else(|| invalid("DescribeInstanceTypes", "the answer has no network information"))?;
