@@ -110,7 +110,7 @@ impl Workspace {
     }
 }
 
-/// Directories that hold nothing of ours.
+/// Files and directories that hold nothing of ours. (In a second working tree `.git` is a file.)
 const SKIPPED: [&str; 3] = ["target", ".git", "node_modules"];
 
 /// Longer files are data, not text that people write. *Unit* bytes. *Source*: our choice.
@@ -121,7 +121,10 @@ fn collect(root: &Path, dir: &Path, files: &mut Vec<SourceFile>) -> io::Result<(
         let entry = entry?;
         let name = entry.file_name();
         let kind = entry.file_type()?;
-        if kind.is_dir() && !SKIPPED.iter().any(|skipped| name == *skipped) {
+        if SKIPPED.iter().any(|skipped| name == *skipped) || entry.path().join("CACHEDIR.TAG").exists() {
+            continue;
+        }
+        if kind.is_dir() {
             collect(root, &entry.path(), files)?;
         } else if kind.is_file() && entry.metadata()?.len() <= TEXT_MAX {
             // What is no UTF-8 is no text.
