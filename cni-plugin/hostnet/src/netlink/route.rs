@@ -24,12 +24,23 @@ pub(crate) struct Route {
     pub(crate) protocol: u8,
     pub(crate) metric: u32,
     pub(crate) source: Option<IpAddr>,
+    /// The gateway is reachable through the device whatever the tables say.
+    pub(crate) onlink: bool,
 }
 
 impl Route {
     /// A route of ours.
     pub(crate) fn ours(table: u32, destination: IpNetwork, gateway: Option<IpAddr>, device: u32) -> Self {
-        Self { table, destination, gateway, device, protocol: PROTOCOL, metric: 0, source: None }
+        Self {
+            table,
+            destination,
+            gateway,
+            device,
+            protocol: PROTOCOL,
+            metric: 0,
+            source: None,
+            onlink: gateway.is_some(),
+        }
     }
 
     /// A route of ours to one address on the device itself.
@@ -75,7 +86,7 @@ fn body(kind: u16, flags: u16, route: &Route) -> Message {
         route.table,
         route.protocol,
         scope,
-        route.gateway.is_some(),
+        route.onlink,
     );
     let target = (destination.prefix() > 0).then(|| octets(destination.network()));
     let gateway = route.gateway.map(octets);
@@ -132,7 +143,16 @@ pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Route> {
         IpAddr::V6(Ipv6Addr::UNSPECIFIED)
     };
     let destination = IpNetwork::new(destination.unwrap_or(zero), *payload.get(1)?).ok()?;
-    Some(Route { table, destination, gateway, device: device?, protocol: *payload.get(5)?, metric, source })
+    Some(Route {
+        table,
+        destination,
+        gateway,
+        device: device?,
+        protocol: *payload.get(5)?,
+        metric,
+        source,
+        onlink: false,
+    })
 }
 
 /// Whether a network holds exactly one address.

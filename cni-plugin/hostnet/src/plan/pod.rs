@@ -23,6 +23,7 @@ pub(crate) fn pod_routes(device: u32) -> [Route; 2] {
     // Inside the pod the routes are nobody's in particular; some tools remove routes of protocols they do not know.
     for route in [&mut direct, &mut default] {
         route.protocol = PROTOCOL_BOOT;
+        route.onlink = false;
     }
     [direct, default]
 }

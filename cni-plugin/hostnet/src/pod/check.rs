@@ -1,7 +1,7 @@
 //! Comparing a pod's interface with what it should be. Changes nothing.
 
 use super::{PodNet, PodWiring, find};
-use crate::error::{During, HostError};
+use crate::error::{During, HostError, mac_text};
 use crate::netlink::link::{Key, Link};
 use crate::netlink::route::{self, Route};
 use crate::netlink::socket::Socket;
@@ -13,14 +13,15 @@ use std::net::IpAddr;
 
 /// What differs, in words; empty when all is well.
 ///
-/// MTU and further addresses, routes and settings are not looked at: plugins later in the chain may change them.
+/// The pod's MAC is compared where one is given: a plugin later in the chain may change it, and ADD's last result then says
+/// so. MTU and further addresses, routes and settings are not looked at, for the same reason.
 ///
 /// # Errors
 /// The kernel cannot be asked.
-pub fn check(net: &mut PodNet, wiring: &PodWiring) -> Result<Vec<String>, HostError> {
+pub fn check(net: &mut PodNet, wiring: &PodWiring, pod_mac: Option<&str>) -> Result<Vec<String>, HostError> {
     let mut differences = Vec::new();
     host_side(&mut net.host, wiring, &mut differences)?;
-    pod_side(&mut net.pod, wiring, &mut differences)?;
+    pod_side(&mut net.pod, wiring, pod_mac, &mut differences)?;
     Ok(differences)
 }
 
@@ -57,7 +58,12 @@ fn host_side(host: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String
     Ok(())
 }
 
-fn pod_side(pod: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String>) -> Result<(), HostError> {
+fn pod_side(
+    pod: &mut Socket,
+    wiring: &PodWiring,
+    mac: Option<&str>,
+    differences: &mut Vec<String>,
+) -> Result<(), HostError> {
     let name = &wiring.attachment.ifname;
     let Some(link) = find(pod, Key::Name(name))? else {
         differences.push(format!("interface {name} is missing in the pod"));
@@ -65,6 +71,12 @@ fn pod_side(pod: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String>)
     };
     if !link.up {
         differences.push(format!("interface {name} is down"));
+    }
+    let present = link.mac.as_ref().map(mac_text);
+    if let (Some(wanted), Some(present)) = (mac, &present)
+        && !wanted.eq_ignore_ascii_case(present)
+    {
+        differences.push(format!("interface {name} has MAC {present} instead of {wanted}"));
     }
     pod_addresses(pod, wiring, &link, differences)?;
     let routes = routes(pod, TABLE_MAIN)?;
