@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::agenda::Agenda;
 use super::history::History;
 use super::ids::{GroupId, Id, Mint, SubnetId, VpcId};
-use super::spec::{GroupSpec, IngressPeer, IngressSpec, ReservationKind, SubnetSpec, Tags};
+use super::spec::{GroupSpec, IngressPeer, IngressSpec, SubnetSpec, Tags};
 use super::store::Store;
 use super::{Cloud, CloudSpec, Group, Millis, Random, Space, Space6, Spaces, Subnet, Vpc};
 use crate::trouble::Trouble;
@@ -140,8 +140,7 @@ fn build_subnets(spec: &CloudSpec, mint: &mut Mint) -> Result<Subnets, SpecError
 }
 
 fn build_spaces(subnet: &SubnetSpec) -> Spaces {
-    let (mut kept4, mut kept6): (Vec<(Ipv4Network, ReservationKind)>, Vec<(Ipv6Network, ReservationKind)>) =
-        (Vec::new(), Vec::new());
+    let (mut kept4, mut kept6) = (Vec::new(), Vec::new());
     for reservation in &subnet.reservations {
         match reservation.cidr {
             IpNetwork::V4(range) => kept4.push((range, reservation.kind)),

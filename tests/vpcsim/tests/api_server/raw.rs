@@ -4,251 +4,206 @@ use crate::served::{GROUP, NODE, SUBNET_A, Served, send, spec};
 
 const NO_ENI: &str = "eni-0123456789abcdef0";
 
+const GOOD: &str =
+    "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-west-2/ec2/aws4_request, SignedHeaders=host, Signature=0";
+const OTHER_REGION: &str =
+    "AWS4-HMAC-SHA256 Credential=AKIA/20260101/eu-west-1/ec2/aws4_request, SignedHeaders=host, Signature=0";
+const OTHER_SERVICE: &str =
+    "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-west-2/sqs/aws4_request, SignedHeaders=host, Signature=0";
+const ASK: &str = "Action=DescribeVpcs&Version=2016-11-15";
+
+/// Authorization header, body, status, code.
+const MALFORMED: &[(&str, &str, u16, &str)] = &[
+    (GOOD, "Version=2016-11-15", 400, "MissingAction"),
+    (GOOD, "", 400, "MissingAction"),
+    (GOOD, "%", 400, "MissingAction"),
+    (GOOD, "Action=DescribeVpcs", 400, "MissingParameter"),
+    (GOOD, "Action=DescribeVpcs&Version=2009-01-01", 400, "NoSuchVersion"),
+    (GOOD, "Action=BuyMoon&Version=2016-11-15", 400, "InvalidAction"),
+    (GOOD, "Action=describeVpcs&Version=2016-11-15", 400, "InvalidAction"),
+    (GOOD, "Action=DescribeVpcs&Version=2016-11-15&DryRun=true&DryRun=true", 400, "MalformedQueryString"),
+    (GOOD, "Action=DescribeVpcs&Version=2016-11-15&Colour=red", 400, "UnknownParameter"),
+    (GOOD, "Action=DescribeVpcs&Version=2016-11-15&DryRun=true", 412, "DryRunOperation"),
+    ("", ASK, 400, "MissingAuthenticationToken"),
+    ("Basic eDp5", ASK, 400, "IncompleteSignature"),
+    ("AWS4-HMAC-SHA256 Credential=a/b", ASK, 400, "IncompleteSignature"),
+    ("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=0", ASK, 400, "IncompleteSignature"),
+    ("AWS4-HMAC-SHA256 SignedHeaders=host, Signature=0", ASK, 400, "IncompleteSignature"),
+    (OTHER_REGION, ASK, 401, "AuthFailure"),
+    (OTHER_SERVICE, ASK, 401, "AuthFailure"),
+    (GOOD, ASK, 200, ""),
+];
+
 #[test]
 fn malformed_requests_get_ec2s_own_codes() {
     let served = Served::start(&spec());
-    let signed = |region: &str, service: &str| {
-        format!(
-            "AWS4-HMAC-SHA256 Credential=AKIA/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
-        )
-    };
-    let good = signed("us-west-2", "ec2");
-    let version = "Version=2016-11-15";
-    let cases: Vec<(&str, Option<String>, String, u16, &str)> = vec![
-        ("no action", Some(good.clone()), version.to_owned(), 400, "MissingAction"),
-        ("nothing at all", Some(good.clone()), String::new(), 400, "MissingAction"),
-        ("no version", Some(good.clone()), "Action=DescribeVpcs".to_owned(), 400, "MissingParameter"),
-        (
-            "old version",
-            Some(good.clone()),
-            "Action=DescribeVpcs&Version=2009-01-01".to_owned(),
-            400,
-            "NoSuchVersion",
-        ),
-        ("unknown action", Some(good.clone()), format!("Action=BuyMoon&{version}"), 400, "InvalidAction"),
-        ("wrong case", Some(good.clone()), format!("Action=describeVpcs&{version}"), 400, "InvalidAction"),
-        (
-            "name twice",
-            Some(good.clone()),
-            format!("Action=DescribeVpcs&{version}&DryRun=true&DryRun=true"),
-            400,
-            "MalformedQueryString",
-        ),
-        (
-            "unknown parameter",
-            Some(good.clone()),
-            format!("Action=DescribeVpcs&{version}&Colour=red"),
-            400,
-            "UnknownParameter",
-        ),
-        ("no signature", None, format!("Action=DescribeVpcs&{version}"), 400, "MissingAuthenticationToken"),
-        (
-            "other signature",
-            Some("Basic eDp5".to_owned()),
-            format!("Action=DescribeVpcs&{version}"),
-            400,
-            "IncompleteSignature",
-        ),
-        (
-            "half a signature",
-            Some("AWS4-HMAC-SHA256 Credential=a/b".to_owned()),
-            format!("Action=DescribeVpcs&{version}"),
-            400,
-            "IncompleteSignature",
-        ),
-        (
-            "other Region",
-            Some(signed("eu-west-1", "ec2")),
-            format!("Action=DescribeVpcs&{version}"),
-            401,
-            "AuthFailure",
-        ),
-        (
-            "other service",
-            Some(signed("us-west-2", "sqs")),
-            format!("Action=DescribeVpcs&{version}"),
-            401,
-            "AuthFailure",
-        ),
-        (
-            "dry run",
-            Some(good.clone()),
-            format!("Action=DescribeVpcs&{version}&DryRun=true"),
-            412,
-            "DryRunOperation",
-        ),
-        ("good", Some(good), format!("Action=DescribeVpcs&{version}"), 200, ""),
-    ];
-    for (what, authorization, body, status, code) in cases {
-        let headers: Vec<_> = authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
-        let answer = send(served.address, "POST / HTTP/1.1", &headers, &body);
-        assert_eq!((answer.status, answer.code()), (status, code), "{what}: {}", answer.body);
-        if status != 200 {
-            let id = answer.text("RequestID").unwrap();
-            assert_eq!(id.len(), 36, "{what}: {id}");
-            assert!(!answer.text("Message").unwrap().is_empty(), "{what}");
+    for (authorization, body, status, code) in MALFORMED {
+        let headers = [("Authorization", *authorization)];
+        let headers = if authorization.is_empty() { &headers[..0] } else { &headers[..] };
+        let answer = send(served.address, "POST / HTTP/1.1", headers, body);
+        assert_eq!(
+            (answer.status, answer.code()),
+            (*status, *code),
+            "{authorization} {body}: {}",
+            answer.body
+        );
+        if *status != 200 {
+            assert_eq!(answer.text("RequestID").unwrap().len(), 36, "{}", answer.body);
+            assert!(!answer.text("Message").unwrap().is_empty(), "{}", answer.body);
         }
     }
 }
 
+/// An action, its parameters, and the code that EC2 answers with.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
+const WRONG: &[Case] = &[
+    ("CreateNetworkInterface", &[], "MissingParameter"),
+    ("CreateNetworkInterface", &[("SubnetId", "subnet-1")], "InvalidSubnetID.NotFound"),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("Ipv4PrefixCount", "many")],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("SecondaryPrivateIpAddressCount", "-1")],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("PrivateIpAddress", "10.0.1.300")],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("PrivateIpAddress", "10.0.1.255")],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("PrivateIpAddress", "10.0.9.1")],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("SecondaryPrivateIpAddressCount", "64")],
+        "PrivateIpAddressLimitExceeded",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("Ipv4Prefix.1", "10.0.1.16/28")],
+        "UnknownParameter",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("Ipv4Prefix.1.Ipv4Prefix", "10.0.1.0/28")],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("Ipv4Prefix.1.Ipv4Prefix", "10.0.1.17/28")],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[
+            ("SubnetId", SUBNET_A),
+            ("ClientToken", "0123456789012345678901234567890123456789012345678901234567890123456789"),
+        ],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[
+            ("SubnetId", SUBNET_A),
+            ("TagSpecification.1.ResourceType", "instance"),
+            ("TagSpecification.1.Tag.1.Key", "a"),
+        ],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[
+            ("SubnetId", SUBNET_A),
+            ("TagSpecification.1.ResourceType", "network-interface"),
+            ("TagSpecification.1.Tag.1.Key", "a"),
+            ("TagSpecification.1.Tag.2.Key", "a"),
+        ],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[("SubnetId", SUBNET_A), ("PrivateIpAddresses.1.Primary", "true")],
+        "MissingParameter",
+    ),
+    (
+        "CreateNetworkInterface",
+        &[
+            ("SubnetId", SUBNET_A),
+            ("PrivateIpAddress", "10.0.1.9"),
+            ("PrivateIpAddresses.1.PrivateIpAddress", "10.0.1.8"),
+            ("PrivateIpAddresses.1.Primary", "true"),
+        ],
+        "InvalidParameterCombination",
+    ),
+    ("AttachNetworkInterface", &[("NetworkInterfaceId", NO_ENI), ("InstanceId", NODE)], "MissingParameter"),
+    (
+        "AttachNetworkInterface",
+        &[("NetworkInterfaceId", NO_ENI), ("InstanceId", NODE), ("DeviceIndex", "1")],
+        "InvalidNetworkInterfaceID.NotFound",
+    ),
+    (
+        "AttachNetworkInterface",
+        &[("NetworkInterfaceId", NO_ENI), ("InstanceId", "i-x"), ("DeviceIndex", "1")],
+        "InvalidInstanceID.Malformed",
+    ),
+    (
+        "DetachNetworkInterface",
+        &[("AttachmentId", "eni-attach-x")],
+        "InvalidNetworkInterfaceAttachmentId.Malformed",
+    ),
+    ("DetachNetworkInterface", &[("NetworkInterfaceId", NO_ENI)], "UnknownParameter"),
+    (
+        "AssignPrivateIpAddresses",
+        &[("NetworkInterfaceId", NO_ENI), ("SecondaryPrivateIpAddressCount", "1")],
+        "InvalidNetworkInterfaceID.NotFound",
+    ),
+    ("AssignPrivateIpAddresses", &[("NetworkInterfaceId", NO_ENI), ("DryRun", "true")], "UnknownParameter"),
+    ("UnassignPrivateIpAddresses", &[("NetworkInterfaceId", NO_ENI)], "InvalidNetworkInterfaceID.NotFound"),
+    ("ModifyNetworkInterfaceAttribute", &[("NetworkInterfaceId", NO_ENI)], "MissingParameter"),
+    ("CreateTags", &[("ResourceId.1", NODE)], "MissingParameter"),
+    ("CreateTags", &[("Tag.1.Key", "a")], "MissingParameter"),
+    ("DescribeNetworkInterfaces", &[("Filter.1.Name", "status")], "InvalidParameterValue"),
+    ("DescribeNetworkInterfaces", &[("Filter.1.Value.1", "x")], "MissingParameter"),
+    (
+        "DescribeNetworkInterfaces",
+        &[("Filter.1.Name", "Status"), ("Filter.1.Value.1", "x")],
+        "InvalidParameterValue",
+    ),
+    ("DescribeTags", &[("MaxResults", "4")], "InvalidParameterValue"),
+    ("DescribeSecurityGroups", &[("GroupId.1", "pods")], "InvalidSecurityGroupId.Malformed"),
+    (
+        "AssociateTrunkInterface",
+        &[("BranchInterfaceId", NO_ENI), ("TrunkInterfaceId", NO_ENI)],
+        "MissingParameter",
+    ),
+    (
+        "AssociateTrunkInterface",
+        &[("BranchInterfaceId", NO_ENI), ("TrunkInterfaceId", NO_ENI), ("VlanId", "4095")],
+        "InvalidParameterValue",
+    ),
+    (
+        "CreateNetworkInterfacePermission",
+        &[("NetworkInterfaceId", NO_ENI), ("Permission", "ALL"), ("AwsAccountId", "1")],
+        "InvalidParameterValue",
+    ),
+];
+
 #[test]
 fn wrong_parameters_get_ec2s_own_codes() {
     let served = Served::start(&spec());
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
-        ("CreateNetworkInterface", &[], "MissingParameter"),
-        ("CreateNetworkInterface", &[("SubnetId", "subnet-1")], "InvalidSubnetID.NotFound"),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("Ipv4PrefixCount", "many")],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("SecondaryPrivateIpAddressCount", "-1")],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("PrivateIpAddress", "10.0.1.300")],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("PrivateIpAddress", "10.0.1.255")],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("PrivateIpAddress", "10.0.9.1")],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("SecondaryPrivateIpAddressCount", "64")],
-            "PrivateIpAddressLimitExceeded",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("Ipv4Prefix.1", "10.0.1.16/28")],
-            "UnknownParameter",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("Ipv4Prefix.1.Ipv4Prefix", "10.0.1.0/28")],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("Ipv4Prefix.1.Ipv4Prefix", "10.0.1.17/28")],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[
-                ("SubnetId", SUBNET_A),
-                ("ClientToken", "0123456789012345678901234567890123456789012345678901234567890123456789"),
-            ],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[
-                ("SubnetId", SUBNET_A),
-                ("TagSpecification.1.ResourceType", "instance"),
-                ("TagSpecification.1.Tag.1.Key", "a"),
-            ],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[
-                ("SubnetId", SUBNET_A),
-                ("TagSpecification.1.ResourceType", "network-interface"),
-                ("TagSpecification.1.Tag.1.Key", "a"),
-                ("TagSpecification.1.Tag.2.Key", "a"),
-            ],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[("SubnetId", SUBNET_A), ("PrivateIpAddresses.1.Primary", "true")],
-            "MissingParameter",
-        ),
-        (
-            "CreateNetworkInterface",
-            &[
-                ("SubnetId", SUBNET_A),
-                ("PrivateIpAddress", "10.0.1.9"),
-                ("PrivateIpAddresses.1.PrivateIpAddress", "10.0.1.8"),
-                ("PrivateIpAddresses.1.Primary", "true"),
-            ],
-            "InvalidParameterCombination",
-        ),
-        (
-            "AttachNetworkInterface",
-            &[("NetworkInterfaceId", NO_ENI), ("InstanceId", NODE)],
-            "MissingParameter",
-        ),
-        (
-            "AttachNetworkInterface",
-            &[("NetworkInterfaceId", NO_ENI), ("InstanceId", NODE), ("DeviceIndex", "1")],
-            "InvalidNetworkInterfaceID.NotFound",
-        ),
-        (
-            "AttachNetworkInterface",
-            &[("NetworkInterfaceId", NO_ENI), ("InstanceId", "i-x"), ("DeviceIndex", "1")],
-            "InvalidInstanceID.Malformed",
-        ),
-        (
-            "DetachNetworkInterface",
-            &[("AttachmentId", "eni-attach-x")],
-            "InvalidNetworkInterfaceAttachmentId.Malformed",
-        ),
-        ("DetachNetworkInterface", &[("NetworkInterfaceId", NO_ENI)], "UnknownParameter"),
-        (
-            "AssignPrivateIpAddresses",
-            &[("NetworkInterfaceId", NO_ENI), ("SecondaryPrivateIpAddressCount", "1")],
-            "InvalidNetworkInterfaceID.NotFound",
-        ),
-        (
-            "AssignPrivateIpAddresses",
-            &[("NetworkInterfaceId", NO_ENI), ("DryRun", "true")],
-            "UnknownParameter",
-        ),
-        (
-            "UnassignPrivateIpAddresses",
-            &[("NetworkInterfaceId", NO_ENI)],
-            "InvalidNetworkInterfaceID.NotFound",
-        ),
-        ("ModifyNetworkInterfaceAttribute", &[("NetworkInterfaceId", NO_ENI)], "MissingParameter"),
-        ("CreateTags", &[("ResourceId.1", NODE)], "MissingParameter"),
-        ("CreateTags", &[("Tag.1.Key", "a")], "MissingParameter"),
-        ("DescribeNetworkInterfaces", &[("Filter.1.Name", "status")], "InvalidParameterValue"),
-        ("DescribeNetworkInterfaces", &[("Filter.1.Value.1", "x")], "MissingParameter"),
-        (
-            "DescribeNetworkInterfaces",
-            &[("Filter.1.Name", "Status"), ("Filter.1.Value.1", "x")],
-            "InvalidParameterValue",
-        ),
-        ("DescribeTags", &[("MaxResults", "4")], "InvalidParameterValue"),
-        ("DescribeSecurityGroups", &[("GroupId.1", "pods")], "InvalidSecurityGroupId.Malformed"),
-        (
-            "AssociateTrunkInterface",
-            &[("BranchInterfaceId", NO_ENI), ("TrunkInterfaceId", NO_ENI)],
-            "MissingParameter",
-        ),
-        (
-            "AssociateTrunkInterface",
-            &[("BranchInterfaceId", NO_ENI), ("TrunkInterfaceId", NO_ENI), ("VlanId", "4095")],
-            "InvalidParameterValue",
-        ),
-        (
-            "CreateNetworkInterfacePermission",
-            &[("NetworkInterfaceId", NO_ENI), ("Permission", "ALL"), ("AwsAccountId", "1")],
-            "InvalidParameterValue",
-        ),
-    ];
-    for (action, parameters, code) in cases {
+    for (action, parameters, code) in WRONG {
         let answer = served.call(action, parameters);
         assert_eq!(answer.code(), *code, "{action} {parameters:?}: {}", answer.body);
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cloud::testbed::{cloud, spec};
-use crate::cloud::{ReservationSpec, SubnetId};
+use crate::cloud::{ReservationKind, ReservationSpec, SubnetId};
 use crate::wires::NoWires;
 
 fn refused(change: impl FnOnce(&mut CloudSpec)) -> SpecError {
