@@ -32,6 +32,8 @@ mod space6;
 mod spec;
 mod store;
 mod tagging;
+#[cfg(test)]
+mod testbed;
 mod time;
 mod trunk;
 mod view;

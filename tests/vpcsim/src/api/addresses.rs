@@ -70,7 +70,8 @@ pub(super) fn assign6(cloud: &mut Cloud, call: &Call, params: &Params) -> Result
 }
 
 /// Parameters of `UnassignIpv6Addresses`.
-pub(super) const UNASSIGN6: &[Param] = &[must("NetworkInterfaceId"), ipv6("Ipv6Addresses.N"), net6("Ipv6Prefix.N")];
+pub(super) const UNASSIGN6: &[Param] =
+    &[must("NetworkInterfaceId"), ipv6("Ipv6Addresses.N"), net6("Ipv6Prefix.N")];
 
 pub(super) fn unassign6(cloud: &mut Cloud, call: &Call, params: &Params) -> Result<Xml, ApiError> {
     let id: EniId = params.id("NetworkInterfaceId")?;

@@ -57,8 +57,8 @@ impl<T: 'static> Filters<T> {
                     format!("The maximum number of filter values specified on a single call is {VALUES_MAX}"),
                 ));
             }
-            let test =
-                test(name, known).ok_or_else(|| ApiError::value(format!("The filter '{name}' is invalid")))?;
+            let test = test(name, known)
+                .ok_or_else(|| ApiError::value(format!("The filter '{name}' is invalid")))?;
             tests.push((test, values));
         }
         Ok(Self { tests })

@@ -42,7 +42,9 @@ const FILTERS: Known<Instance> = Known {
         }),
         ("network-interface.addresses.private-ip-address", |cloud, it| {
             let enis = cloud.interfaces_of(&it.id).into_iter();
-            enis.flat_map(|eni| std::iter::once(&eni.primary).chain(&eni.secondaries)).map(ToString::to_string).collect()
+            enis.flat_map(|eni| std::iter::once(&eni.primary).chain(&eni.secondaries))
+                .map(ToString::to_string)
+                .collect()
         }),
         ("network-interface.subnet-id", |cloud, it| {
             cloud.interfaces_of(&it.id).into_iter().map(|eni| eni.subnet.to_string()).collect()
@@ -51,7 +53,9 @@ const FILTERS: Known<Instance> = Known {
         ("private-dns-name", |cloud, it| {
             primary(cloud, it).map(|eni| private_dns(eni.primary, &cloud.spec().region)).into_iter().collect()
         }),
-        ("private-ip-address", |cloud, it| primary(cloud, it).map(|eni| eni.primary.to_string()).into_iter().collect()),
+        ("private-ip-address", |cloud, it| {
+            primary(cloud, it).map(|eni| eni.primary.to_string()).into_iter().collect()
+        }),
         ("subnet-id", |_, it| vec![it.subnet.to_string()]),
         ("vpc-id", |cloud, _| vec![cloud.vpc().id.to_string()]),
     ],
@@ -64,7 +68,8 @@ fn primary<'a>(cloud: &'a Cloud, instance: &Instance) -> Option<&'a Eni> {
 
 pub(super) fn describe(cloud: &mut Cloud, call: &Call, params: &Params) -> Result<Xml, ApiError> {
     let filters = Filters::read(params, &FILTERS)?;
-    let ids = params.list("InstanceId.N").into_iter().map(well_formed).collect::<Result<Vec<InstanceId>, _>>()?;
+    let ids =
+        params.list("InstanceId.N").into_iter().map(well_formed).collect::<Result<Vec<InstanceId>, _>>()?;
     let lag = cloud.describe_lag(call.now);
     let cloud = &*cloud;
     let seen: Vec<&Instance> = cloud.instances_seen(lag).collect();
@@ -74,7 +79,8 @@ pub(super) fn describe(cloud: &mut Cloud, call: &Call, params: &Params) -> Resul
     let enis: Vec<&Eni> = cloud.enis_seen(lag).collect();
     let wanted = seen.into_iter().filter(|it| ids.is_empty() || ids.contains(&it.id));
     let found = wanted.filter(|it| filters.pass(cloud, it)).map(|instance| {
-        let mut own: Vec<&Eni> = enis.iter().copied().filter(|eni| eni.attached_to(&instance.id).is_some()).collect();
+        let mut own: Vec<&Eni> =
+            enis.iter().copied().filter(|eni| eni.attached_to(&instance.id).is_some()).collect();
         own.sort_by_key(|eni| eni.attachment.as_ref().map(|to| (to.card, to.device)));
         (instance.id.to_string(), Seen { instance, enis: own })
     });

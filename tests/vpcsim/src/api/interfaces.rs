@@ -11,8 +11,8 @@ use super::request::Call;
 use super::tags::{at_creation, spec_tags};
 use super::xml::Xml;
 use crate::cloud::{
-    ApiError, Attachment, AttachmentChange, Attribute, Cloud, CreateInterface, Eni, EniId, GroupId, InterfaceType,
-    SubnetId, Tracking, Wanted, Wanted6, refuse,
+    ApiError, Attachment, AttachmentChange, Attribute, Cloud, CreateInterface, Eni, EniId, GroupId,
+    InterfaceType, SubnetId, Tracking, Wanted, Wanted6, refuse,
 };
 
 /// Parameters of `CreateNetworkInterface`.
@@ -74,7 +74,12 @@ pub(super) fn create(cloud: &mut Cloud, call: &Call, params: &Params) -> Result<
         tracking: tracking(params)?,
         tags,
         client_token: params.text("ClientToken").map(str::to_owned),
-        requester: call.caller.instance.as_ref().map_or(&call.caller.access_key, |_| &cloud.spec().account).clone(),
+        requester: call
+            .caller
+            .instance
+            .as_ref()
+            .map_or(&call.caller.access_key, |_| &cloud.spec().account)
+            .clone(),
         ..CreateInterface::new(&params.id::<SubnetId>("SubnetId")?)
     };
     let eni = cloud.create_network_interface(call.now, &request)?;
@@ -91,7 +96,8 @@ fn private_addresses(params: &Params) -> Result<(Option<Ipv4Addr>, Vec<Ipv4Addr>
         let Some(address) = params.at("PrivateIpAddresses.N.PrivateIpAddress", &[number]) else {
             return Err(ApiError::missing("PrivateIpAddresses.PrivateIpAddress"));
         };
-        let address: Ipv4Addr = address.parse().map_err(|_| ApiError::value(format!("Invalid address {address}")))?;
+        let address: Ipv4Addr =
+            address.parse().map_err(|_| ApiError::value(format!("Invalid address {address}")))?;
         let primary = params.at("PrivateIpAddresses.N.Primary", &[number]) == Some("true");
         if primary { primaries.push(address) } else { secondaries.push(address) }
     }
@@ -152,10 +158,9 @@ const FILTERS: Known<Eni> = Known {
         ("attachment.instance-owner-id", |cloud, eni| of_attachment(eni, |_| cloud.spec().account.clone())),
         ("attachment.network-card-index", |_, eni| of_attachment(eni, |to| to.card.to_string())),
         ("attachment.status", |_, eni| {
-            eni.attachment.as_ref().map_or_else(
-                || vec!["detached".to_owned()],
-                |to| vec![to.status.as_str().to_owned()],
-            )
+            eni.attachment
+                .as_ref()
+                .map_or_else(|| vec!["detached".to_owned()], |to| vec![to.status.as_str().to_owned()])
         }),
         ("availability-zone", |cloud, eni| {
             cloud.zone_of(&eni.subnet).map(|(az, _)| az.to_owned()).into_iter().collect()
@@ -166,16 +171,18 @@ const FILTERS: Known<Eni> = Known {
         ("description", |_, eni| vec![eni.description.clone()]),
         ("group-id", |_, eni| eni.groups.iter().map(ToString::to_string).collect()),
         ("group-name", |cloud, eni| {
-            cloud.groups().filter(|group| eni.groups.contains(&group.id)).map(|group| group.name.clone()).collect()
+            cloud
+                .groups()
+                .filter(|group| eni.groups.contains(&group.id))
+                .map(|group| group.name.clone())
+                .collect()
         }),
         ("interface-type", |_, eni| vec![eni.kind.as_str().to_owned()]),
         ("ipv6-addresses.ipv6-address", |_, eni| eni.ipv6.iter().map(ToString::to_string).collect()),
         ("mac-address", |_, eni| vec![crate::cloud::mac_text(eni.mac)]),
         ("network-interface-id", |_, eni| vec![eni.id.to_string()]),
         ("owner-id", |cloud, _| vec![cloud.spec().account.clone()]),
-        ("private-dns-name", |cloud, eni| {
-            vec![crate::cloud::private_dns(eni.primary, &cloud.spec().region)]
-        }),
+        ("private-dns-name", |cloud, eni| vec![crate::cloud::private_dns(eni.primary, &cloud.spec().region)]),
         ("private-ip-address", |_, eni| addresses(eni)),
         ("requester-id", |_, eni| vec![eni.requester.clone()]),
         ("requester-managed", |_, _| vec!["false".to_owned()]),
@@ -190,7 +197,10 @@ const FILTERS: Known<Eni> = Known {
 };
 
 fn addresses(eni: &Eni) -> Vec<String> {
-    std::iter::once(&eni.primary).chain(&eni.secondaries).map(|address| IpAddr::V4(*address).to_string()).collect()
+    std::iter::once(&eni.primary)
+        .chain(&eni.secondaries)
+        .map(|address| IpAddr::V4(*address).to_string())
+        .collect()
 }
 
 fn of_attachment(eni: &Eni, fact: impl Fn(&Attachment) -> String) -> Vec<String> {
@@ -199,7 +209,11 @@ fn of_attachment(eni: &Eni, fact: impl Fn(&Attachment) -> String) -> Vec<String>
 
 pub(super) fn describe(cloud: &mut Cloud, call: &Call, params: &Params) -> Result<Xml, ApiError> {
     let filters = Filters::read(params, &FILTERS)?;
-    let ids = params.list("NetworkInterfaceId.N").into_iter().map(well_formed).collect::<Result<Vec<EniId>, _>>()?;
+    let ids = params
+        .list("NetworkInterfaceId.N")
+        .into_iter()
+        .map(well_formed)
+        .collect::<Result<Vec<EniId>, _>>()?;
     let lag = cloud.describe_lag(call.now);
     let cloud = &*cloud;
     let seen: Vec<&Eni> = cloud.enis_seen(lag).collect();

@@ -7,8 +7,8 @@ use super::params::{Param, Params, flag, number, text, well_formed};
 use super::request::Call;
 use super::xml::Xml;
 use crate::cloud::{
-    ApiError, Cloud, Group, GroupId, IngressPeer, IngressSpec, Subnet, SubnetId, Vpc, VpcId, no_such_group, no_vpc,
-    refuse,
+    ApiError, Cloud, Group, GroupId, IngressPeer, IngressSpec, Subnet, SubnetId, Vpc, VpcId, no_such_group,
+    no_vpc, refuse,
 };
 
 /// Parameters of `DescribeSubnets`.
@@ -136,9 +136,12 @@ fn write_vpc(xml: &mut Xml, cloud: &Cloud, vpc: &Vpc) {
         .leaf("instanceTenancy", "default")
         .leaf("isDefault", false)
         .list("cidrBlockAssociationSet", vpc.cidrs.iter().enumerate(), |xml, (at, cidr)| {
-            xml.leaf("associationId", association(at)).leaf("cidrBlock", cidr).node("cidrBlockState", |xml| {
-                xml.leaf("state", "associated");
-            });
+            xml.leaf("associationId", association(at)).leaf("cidrBlock", cidr).node(
+                "cidrBlockState",
+                |xml| {
+                    xml.leaf("state", "associated");
+                },
+            );
         })
         .list("ipv6CidrBlockAssociationSet", vpc.ipv6_cidrs.iter().enumerate(), |xml, (at, cidr)| {
             xml.leaf("associationId", association(at)).leaf("ipv6CidrBlock", cidr).node(
@@ -187,7 +190,8 @@ pub(super) fn groups(cloud: &mut Cloud, call: &Call, params: &Params) -> Result<
         return Err(no_such_group(&GroupId::from(*unknown)));
     }
     let named = |group: &&Group| {
-        (ids.is_empty() || ids.contains(&group.id)) && (names.is_empty() || names.contains(&group.name.as_str()))
+        (ids.is_empty() || ids.contains(&group.id))
+            && (names.is_empty() || names.contains(&group.name.as_str()))
     };
     let wanted = cloud.groups().filter(named).filter(|group| filters.pass(cloud, group));
     let found = wanted.map(|group| (group.id.to_string(), group)).collect();
@@ -204,9 +208,13 @@ fn write_group(xml: &mut Xml, cloud: &Cloud, group: &Group) {
         .leaf("vpcId", &cloud.vpc().id)
         .list("ipPermissions", &group.ingress, |xml, rule| write_rule(xml, cloud, rule))
         .list("ipPermissionsEgress", [()], |xml, ()| {
-            xml.leaf("ipProtocol", "-1").list("groups", [(); 0], |_, ()| {}).list("ipRanges", [()], |xml, ()| {
-                xml.leaf("cidrIp", "0.0.0.0/0");
-            });
+            xml.leaf("ipProtocol", "-1").list("groups", [(); 0], |_, ()| {}).list(
+                "ipRanges",
+                [()],
+                |xml, ()| {
+                    xml.leaf("cidrIp", "0.0.0.0/0");
+                },
+            );
         });
     tags(xml, &group.tags);
 }

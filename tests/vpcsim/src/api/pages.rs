@@ -48,7 +48,9 @@ impl Paging {
         records.sort_by(|one, other| one.0.cmp(&other.0));
         if let Some(token) = params.text("NextToken") {
             let after = decode(token, mark).ok_or_else(|| {
-                ApiError::value(format!("Value ({token}) for parameter nextToken is invalid. Token is invalid or expired"))
+                ApiError::value(format!(
+                    "Value ({token}) for parameter nextToken is invalid. Token is invalid or expired"
+                ))
             })?;
             records.retain(|(key, _)| *key > after);
         }
@@ -116,7 +118,8 @@ mod tests {
     const PAGING: Paging = Paging { least: 2, most: 4, not_with: Some("Id") };
 
     fn params(sent: &[(&str, &str)]) -> Params {
-        let sent: Vec<_> = sent.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let sent: Vec<_> =
+            sent.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Params::read(&sent, TABLE).unwrap()
     }
 
@@ -126,12 +129,16 @@ mod tests {
 
     #[test]
     fn pages_follow_one_another_although_records_come_and_go() {
-        let first = PAGING.page(&params(&[("MaxResults", "2")]), "x", records(&["a", "c", "e", "g"])).unwrap();
+        let first =
+            PAGING.page(&params(&[("MaxResults", "2")]), "x", records(&["a", "c", "e", "g"])).unwrap();
         assert_eq!(first.records, ["a", "c"]);
         let token = first.next.unwrap();
         let rest =
             PAGING.page(&params(&[("NextToken", &token)]), "x", records(&["b", "e", "g", "h"])).unwrap();
-        assert_eq!((rest.records.as_slice(), &rest.next), (["e", "g", "h"].map(String::from).as_slice(), &None));
+        assert_eq!(
+            (rest.records.as_slice(), &rest.next),
+            (["e", "g", "h"].map(String::from).as_slice(), &None)
+        );
         let other = PAGING.page(&params(&[("NextToken", &token)]), "y", records(&["e"]));
         assert_eq!(other.unwrap_err().code, "InvalidParameterValue");
     }
@@ -148,6 +155,10 @@ mod tests {
             assert_eq!(PAGING.page(&params(&sent), "x", records(&["a"])).unwrap_err().code, code, "{sent:?}");
         }
         let all = PAGING.page(&params(&[]), "x", records(&["a", "b", "c", "d", "e"])).unwrap();
-        assert_eq!((all.records.len(), all.next.is_some()), (4, true), "a page is never larger than the most");
+        assert_eq!(
+            (all.records.len(), all.next.is_some()),
+            (4, true),
+            "a page is never larger than the most"
+        );
     }
 }

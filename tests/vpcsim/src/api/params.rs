@@ -110,7 +110,9 @@ impl Params {
     pub(super) fn read(sent: &[(String, String)], table: &'static [Param]) -> Result<Self, ApiError> {
         let mut params = Self::default();
         for (name, value) in sent.iter().filter(|(name, _)| !COMMON.contains(&name.as_str())) {
-            let Some((param, numbers)) = table.iter().find_map(|param| Some((param, place(param.path, name)?))) else {
+            let Some((param, numbers)) =
+                table.iter().find_map(|param| Some((param, place(param.path, name)?)))
+            else {
                 if value.is_empty() && table.iter().any(|param| is_list(param.path, name)) {
                     continue;
                 }
@@ -161,7 +163,11 @@ impl Params {
     /// The numbers in first place of all parameters that begin with this.
     pub(super) fn numbers(&self, begin: &str) -> BTreeSet<u32> {
         let begins = |path: &str| path.strip_prefix(begin).is_some_and(|rest| rest.starts_with(".N"));
-        self.values.keys().filter(|(path, _)| begins(path)).filter_map(|(_, at)| at.first().copied()).collect()
+        self.values
+            .keys()
+            .filter(|(path, _)| begins(path))
+            .filter_map(|(_, at)| at.first().copied())
+            .collect()
     }
 
     /// The numbers in second place of all parameters that begin with this and have `first` in first place.
@@ -180,7 +186,9 @@ impl Params {
 
     /// Whether anything was sent whose path is this or begins with it.
     pub(super) fn any(&self, begin: &str) -> bool {
-        let begins = |path: &str| path.strip_prefix(begin).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let begins = |path: &str| {
+            path.strip_prefix(begin).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         self.values.keys().any(|(path, _)| begins(path))
     }
 
@@ -238,7 +246,9 @@ impl Kind {
     fn check(self, name: &str, value: &str) -> Result<(), ApiError> {
         let (fits, expected) = match self {
             Self::Text => (true, ""),
-            Self::Number => (value.parse::<u32>().is_ok_and(|n| n <= i32::MAX.unsigned_abs()), "an integer from 0"),
+            Self::Number => {
+                (value.parse::<u32>().is_ok_and(|n| n <= i32::MAX.unsigned_abs()), "an integer from 0")
+            }
             Self::Flag => (value.parse::<bool>().is_ok(), "true or false"),
             Self::Ipv4 => (value.parse::<Ipv4Addr>().is_ok(), "an IPv4 address"),
             Self::Ipv6 => (value.parse::<Ipv6Addr>().is_ok(), "an IPv6 address"),
@@ -249,7 +259,9 @@ impl Kind {
             return Ok(());
         }
         let name = lower_camel(name);
-        Err(ApiError::value(format!("Value ({value}) for parameter {name} is invalid. Expecting {expected}.")))
+        Err(ApiError::value(format!(
+            "Value ({value}) for parameter {name} is invalid. Expecting {expected}."
+        )))
     }
 }
 
@@ -291,7 +303,8 @@ mod tests {
     ];
 
     fn read(sent: &[(&str, &str)]) -> Result<Params, ApiError> {
-        let sent: Vec<_> = sent.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let sent: Vec<_> =
+            sent.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Params::read(&sent, TABLE)
     }
 

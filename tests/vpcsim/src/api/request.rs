@@ -98,7 +98,8 @@ impl Incoming {
         if let Some(credential) = self.value("X-Amz-Credential") {
             return Ok(credential);
         }
-        let missing = || ApiError::new("MissingAuthenticationToken", "Request is missing Authentication Token");
+        let missing =
+            || ApiError::new("MissingAuthenticationToken", "Request is missing Authentication Token");
         let header = self.authorization.as_deref().ok_or_else(missing)?;
         let fields = header.strip_prefix("AWS4-HMAC-SHA256").ok_or_else(|| {
             ApiError::new("IncompleteSignature", "Authorization header requires AWS4-HMAC-SHA256")

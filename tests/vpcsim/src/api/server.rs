@@ -106,7 +106,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, cloud: Arc<Mutex<Cloud>
         tracing::debug!(%peer, cause = %error, "cannot set TCP_NODELAY");
     }
     let service = service_fn(move |request| handle(request, Arc::clone(&cloud)));
-    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let served =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::debug!(%peer, cause = %error, "connection ended");
     }
@@ -212,7 +213,12 @@ fn settle(admitted: &Admitted, incoming: &Incoming, cloud: &mut Cloud) -> (Resul
 }
 
 /// Parameters, permission, dry run, then the action itself: the order in which EC2 looks.
-fn run(action: &'static Action, incoming: &Incoming, call: &Call, cloud: &mut Cloud) -> Result<Xml, ApiError> {
+fn run(
+    action: &'static Action,
+    incoming: &Incoming,
+    call: &Call,
+    cloud: &mut Cloud,
+) -> Result<Xml, ApiError> {
     let params = Params::read(&incoming.form, action.params)?;
     cloud.authorize(&call.caller, action.name)?;
     if let Some(also) = action.also_needs

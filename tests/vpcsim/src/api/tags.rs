@@ -22,9 +22,10 @@ pub(super) const DELETE: &[Param] =
     &[must("ResourceId.N"), text("Tag.N.Key"), text("Tag.N.Value"), flag("DryRun")];
 
 pub(super) fn create(cloud: &mut Cloud, call: &Call, params: &Params) -> Result<Xml, ApiError> {
-    let pairs = params.numbers("Tag").into_iter().map(|number| {
-        (params.at("Tag.N.Key", &[number]), params.at("Tag.N.Value", &[number]))
-    });
+    let pairs = params
+        .numbers("Tag")
+        .into_iter()
+        .map(|number| (params.at("Tag.N.Key", &[number]), params.at("Tag.N.Value", &[number])));
     let tags = distinct(pairs)?;
     cloud.change_tags(call.now, &resources(params), &TagChange::Set(tags))?;
     Ok(Xml::done())
@@ -91,7 +92,9 @@ fn distinct<'a>(pairs: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>)
         let value = value.unwrap_or_default();
         check_key(key)?;
         if value.chars().count() > VALUE_MAX {
-            return Err(ApiError::value(format!("Tag value exceeds the maximum length of {VALUE_MAX} characters")));
+            return Err(ApiError::value(format!(
+                "Tag value exceeds the maximum length of {VALUE_MAX} characters"
+            )));
         }
         if tags.insert(key.to_owned(), value.to_owned()).is_some() {
             return Err(ApiError::value(format!("Duplicate tag key '{key}' specified.")));
@@ -114,8 +117,13 @@ fn check_key(key: &str) -> Result<(), ApiError> {
 }
 
 /// Parameters of `DescribeTags`.
-pub(super) const DESCRIBE: &[Param] =
-    &[text("Filter.N.Name"), text("Filter.N.Value.N"), number("MaxResults"), text("NextToken"), flag("DryRun")];
+pub(super) const DESCRIBE: &[Param] = &[
+    text("Filter.N.Name"),
+    text("Filter.N.Value.N"),
+    number("MaxResults"),
+    text("NextToken"),
+    flag("DryRun"),
+];
 
 /// One tag of one resource.
 pub(super) struct Tag {

@@ -63,7 +63,9 @@ pub(super) fn describe(cloud: &mut Cloud, call: &Call, params: &Params) -> Resul
 }
 
 fn write(xml: &mut Xml, limits: &TypeLimits) {
-    xml.leaf("instanceType", limits.name).leaf("bareMetal", limits.bare_metal).some("hypervisor", limits.hypervisor);
+    xml.leaf("instanceType", limits.name)
+        .leaf("bareMetal", limits.bare_metal)
+        .some("hypervisor", limits.hypervisor);
     if let Some(count) = limits.vcpus {
         xml.node("vCpuInfo", |xml| {
             xml.leaf("defaultVCpus", count);

@@ -56,7 +56,12 @@ impl Cloud {
     ///
     /// # Errors
     /// EC2's refusals; nothing has changed then.
-    pub fn assign_ipv6_addresses(&mut self, now: Millis, id: &EniId, wanted: &Wanted6) -> Result<Assigned6, ApiError> {
+    pub fn assign_ipv6_addresses(
+        &mut self,
+        now: Millis,
+        id: &EniId,
+        wanted: &Wanted6,
+    ) -> Result<Assigned6, ApiError> {
         self.act(now, |cloud| {
             if wanted.slots() == 0 {
                 return Err(ApiError::missing("Ipv6Addresses"));
@@ -91,7 +96,12 @@ impl Cloud {
     ///
     /// # Errors
     /// EC2's refusals; nothing has changed then.
-    pub fn unassign_ipv6_addresses(&mut self, now: Millis, id: &EniId, gone: &Assigned6) -> Result<(), ApiError> {
+    pub fn unassign_ipv6_addresses(
+        &mut self,
+        now: Millis,
+        id: &EniId,
+        gone: &Assigned6,
+    ) -> Result<(), ApiError> {
         self.act(now, |cloud| {
             let eni = cloud.eni(id)?;
             if gone.addresses.is_empty() && gone.prefixes.is_empty() {
@@ -123,7 +133,12 @@ impl Cloud {
     }
 
     /// Takes from the subnet all that is wanted, or nothing.
-    pub(super) fn take6(&mut self, subnet: &SubnetId, eni: &EniId, wanted: &Wanted6) -> Result<Assigned6, ApiError> {
+    pub(super) fn take6(
+        &mut self,
+        subnet: &SubnetId,
+        eni: &EniId,
+        wanted: &Wanted6,
+    ) -> Result<Assigned6, ApiError> {
         if wanted.slots() == 0 {
             return Ok(Assigned6::default());
         }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::agenda::Agenda;
 use super::history::History;
 use super::ids::{GroupId, Id, Mint, SubnetId, VpcId};
-use super::spec::{GroupSpec, IngressPeer, IngressSpec, ReservationKind, SubnetSpec, Tags};
+use super::spec::{GroupSpec, IngressPeer, IngressSpec, SubnetSpec, Tags};
 use super::store::Store;
 use super::{Cloud, CloudSpec, Group, Millis, Random, Space, Space6, Spaces, Subnet, Vpc};
 use crate::trouble::Trouble;
@@ -140,8 +140,7 @@ fn build_subnets(spec: &CloudSpec, mint: &mut Mint) -> Result<Subnets, SpecError
 }
 
 fn build_spaces(subnet: &SubnetSpec) -> Spaces {
-    let (mut kept4, mut kept6): (Vec<(Ipv4Network, ReservationKind)>, Vec<(Ipv6Network, ReservationKind)>) =
-        (Vec::new(), Vec::new());
+    let (mut kept4, mut kept6) = (Vec::new(), Vec::new());
     for reservation in &subnet.reservations {
         match reservation.cidr {
             IpNetwork::V4(range) => kept4.push((range, reservation.kind)),
@@ -178,7 +177,10 @@ fn check_subnet(spec: &CloudSpec, subnet: &SubnetSpec) -> Result<(), SpecError> 
 }
 
 /// The groups by id, the default one among them, with rules that name their peers by id.
-fn build_groups(specs: &[GroupSpec], mint: &mut Mint) -> Result<(BTreeMap<GroupId, Group>, GroupId), SpecError> {
+fn build_groups(
+    specs: &[GroupSpec],
+    mint: &mut Mint,
+) -> Result<(BTreeMap<GroupId, Group>, GroupId), SpecError> {
     let default = GroupSpec {
         name: "default".to_owned(),
         description: "default VPC security group".to_owned(),
@@ -200,7 +202,8 @@ fn build_groups(specs: &[GroupSpec], mint: &mut Mint) -> Result<(BTreeMap<GroupI
                 return Err(SpecError::Twice(name));
             }
         }
-        let description = if spec.description.is_empty() { spec.name.clone() } else { spec.description.clone() };
+        let description =
+            if spec.description.is_empty() { spec.name.clone() } else { spec.description.clone() };
         let group = Group {
             id: id.clone(),
             name: spec.name.clone(),
@@ -216,21 +219,24 @@ fn build_groups(specs: &[GroupSpec], mint: &mut Mint) -> Result<(BTreeMap<GroupI
             group.ingress = spec.ingress.iter().map(rule).collect::<Result<_, _>>()?;
         }
     }
-    let default = ids.get("default").cloned().ok_or_else(|| SpecError::NoGroup {
-        group: "default".to_owned(),
-        peer: "default".to_owned(),
-    })?;
+    let default = ids
+        .get("default")
+        .cloned()
+        .ok_or_else(|| SpecError::NoGroup { group: "default".to_owned(), peer: "default".to_owned() })?;
     Ok((groups, default))
 }
 
-fn by_id(group: &GroupSpec, rule: &IngressSpec, ids: &BTreeMap<String, GroupId>) -> Result<IngressSpec, SpecError> {
+fn by_id(
+    group: &GroupSpec,
+    rule: &IngressSpec,
+    ids: &BTreeMap<String, GroupId>,
+) -> Result<IngressSpec, SpecError> {
     let from = match &rule.from {
         IngressPeer::Cidr(range) => IngressPeer::Cidr(*range),
         IngressPeer::Group(peer) => {
-            let id = ids.get(peer).ok_or_else(|| SpecError::NoGroup {
-                group: group.name.clone(),
-                peer: peer.clone(),
-            })?;
+            let id = ids
+                .get(peer)
+                .ok_or_else(|| SpecError::NoGroup { group: group.name.clone(), peer: peer.clone() })?;
             IngressPeer::Group(id.to_string())
         }
     };

@@ -26,7 +26,10 @@ fn boto3_drives_every_action() {
     assert!(run.status.success(), "{out}\n{}", String::from_utf8_lossy(&run.stderr));
     let called = served.cloud().stats().actions;
     for (action, _) in vpcsim::api::served() {
-        assert!(called.get(action).is_some_and(|count| count.done > 0), "boto3 never got {action} done\n{out}");
+        assert!(
+            called.get(action).is_some_and(|count| count.done > 0),
+            "boto3 never got {action} done\n{out}"
+        );
     }
 }
 
@@ -38,7 +41,8 @@ fn venv() -> PathBuf {
         return python;
     }
     let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home).output();
-    let made = made.unwrap_or_else(|error| panic!("cannot run python3 ({error}): install the package python3"));
+    let made =
+        made.unwrap_or_else(|error| panic!("cannot run python3 ({error}): install the package python3"));
     assert!(
         made.status.success(),
         "cannot make a virtual environment: install the package python3-venv\n{}{}",

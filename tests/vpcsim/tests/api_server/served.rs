@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use vpcsim::api;
-use vpcsim::cloud::{Cloud, CloudSpec, GroupSpec, InstanceSpec, ReservationKind, ReservationSpec, SubnetSpec, Timings};
+use vpcsim::cloud::{
+    Cloud, CloudSpec, GroupSpec, InstanceSpec, ReservationKind, ReservationSpec, SubnetSpec, Timings,
+};
 use vpcsim::wires::NoWires;
 
 pub(crate) const SUBNET_A: &str = "subnet-0aaaaaaaaaaaaaaaa";
@@ -53,7 +55,11 @@ pub(crate) fn spec() -> CloudSpec {
             kept,
             six,
         ],
-        groups: vec![GroupSpec { id: Some(GROUP.to_owned()), name: "pods".to_owned(), ..GroupSpec::default() }],
+        groups: vec![GroupSpec {
+            id: Some(GROUP.to_owned()),
+            name: "pods".to_owned(),
+            ..GroupSpec::default()
+        }],
         timings: Timings::instant(),
         ..CloudSpec::default()
     }
@@ -71,9 +77,11 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) fn start(spec: &CloudSpec) -> Self {
         let mut cloud = Cloud::new(spec, Box::new(NoWires)).unwrap();
-        for (id, instance_type, subnet) in
-            [(NODE, "m5.large", SUBNET_A), (OLD_NODE, "t2.micro", SUBNET_A), (BIG_NODE, "p5.48xlarge", SUBNET_SIX)]
-        {
+        for (id, instance_type, subnet) in [
+            (NODE, "m5.large", SUBNET_A),
+            (OLD_NODE, "t2.micro", SUBNET_A),
+            (BIG_NODE, "p5.48xlarge", SUBNET_SIX),
+        ] {
             let instance = InstanceSpec {
                 id: Some(id.to_owned()),
                 instance_type: instance_type.to_owned(),
@@ -89,7 +97,8 @@ impl Served {
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::clone(&cloud);
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async move {
                 let wait = |mut stopped: watch::Receiver<bool>| async move {
                     stopped.wait_for(|stop| *stop).await.unwrap();
@@ -150,12 +159,6 @@ impl Answer {
         Some(&self.body[from..from + self.body[from..].find(&close)?])
     }
 
-    /// The texts of all elements of this name.
-    pub(crate) fn texts(&self, name: &str) -> Vec<&str> {
-        let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-        self.body.split(&open).skip(1).map(|rest| rest.split(&close).next().unwrap()).collect()
-    }
-
     /// EC2's error code; empty for a success.
     pub(crate) fn code(&self) -> &str {
         if self.status == 200 { "" } else { self.text("Code").unwrap_or("no code") }
@@ -166,7 +169,8 @@ impl Answer {
 pub(crate) fn send(address: SocketAddr, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut request = format!("{line}\r\nHost: ec2\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    let mut request =
+        format!("{line}\r\nHost: ec2\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
