@@ -95,8 +95,8 @@ impl Service {
         if fate.silence {
             std::future::pending::<()>().await;
         }
-        if fate.error {
-            return refuse(StatusCode::INTERNAL_SERVER_ERROR);
+        if let Some(status) = fate.error {
+            return refuse(status);
         }
         let Some(instance) = lock(&self.cloud).instance_by_source(from) else {
             return refuse(StatusCode::NOT_FOUND);
@@ -147,11 +147,13 @@ impl Service {
 
     fn fate(&self) -> Fate {
         let trouble = lock(&self.cloud).trouble().imds.clone();
+        let asked = trouble.status.and_then(|status| StatusCode::from_u16(status).ok());
+        let status = asked.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut random = lock(&self.random);
         Fate {
             delay: trouble.latency.draw(&mut random),
             silence: trouble.black_hole,
-            error: trouble.errors > 0.0 && random.chance(trouble.errors),
+            error: (trouble.errors > 0.0 && random.chance(trouble.errors)).then_some(status),
         }
     }
 
@@ -164,7 +166,7 @@ impl Service {
 struct Fate {
     delay: Duration,
     silence: bool,
-    error: bool,
+    error: Option<StatusCode>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -167,6 +167,8 @@ fn trouble_shows() {
 
     trouble(ImdsTrouble { errors: 1.0, ..ImdsTrouble::default() });
     assert_eq!(get(from, &held, "meta-data/mac").0, 500);
+    trouble(ImdsTrouble { errors: 1.0, status: Some(429), ..ImdsTrouble::default() });
+    assert_eq!(get(from, &held, "meta-data/mac").0, 429);
     trouble(ImdsTrouble { black_hole: true, ..ImdsTrouble::default() });
     assert!(http(from, "GET", "/latest/meta-data/mac", &[]).is_none());
     trouble(ImdsTrouble::default());
