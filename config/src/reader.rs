@@ -136,14 +136,20 @@ impl<'a> Reader<'a> {
         .unwrap_or_default()
     }
 
-    /// Tells people something.
+    /// Tells people something, once: several groups may read one knob.
     pub(crate) fn find(&mut self, severity: Severity, knob: &Knob, what: String, fix: &str) {
-        self.findings.push(Finding { severity, variable: knob.name, what, fix: fix.to_owned() });
+        let finding = Finding { severity, variable: knob.name, what, fix: fix.to_owned() };
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
     }
 
     /// Keeps the daemon from starting.
     pub(crate) fn refuse(&mut self, kind: MistakeKind, knob: &Knob, what: String, fix: &str) {
-        self.mistakes.push(Mistake { kind, variable: knob.name.to_owned(), what, fix: fix.to_owned() });
+        let mistake = Mistake { kind, variable: knob.name.to_owned(), what, fix: fix.to_owned() };
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
     }
 
     /// The findings, when there is no mistake.

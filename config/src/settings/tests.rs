@@ -167,6 +167,15 @@ fn flags_take_the_words_of_go_alone() {
     assert_eq!(settings(&[("IP_COOLDOWN_PERIOD", "0")]).eni.cooldown, Duration::ZERO);
 }
 
+/// Several groups read this one; its finding is told once.
+#[test]
+fn finding_is_told_once() {
+    let vars = [("ENABLE_PREFIX_DELEGATION", "yes"), ("WARM_IP_TARGET", "1"), ("MINIMUM_IP_TARGET", "1")];
+    let findings = parse(&vars).expect("a finding is no mistake").findings;
+    let names: Vec<&str> = findings.iter().map(|finding| finding.variable).collect();
+    assert_eq!(names, ["ENABLE_PREFIX_DELEGATION"]);
+}
+
 /// C10: what switches the clean-up of leaked ENIs off, and where the checkpoint lies.
 #[test]
 fn provisioning_and_cleanup_follow_their_switches() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::LedgerError;
@@ -22,15 +22,29 @@ pub struct Aside {
     pub removed: Vec<PathBuf>,
 }
 
-/// Moves a file aside.
-pub(crate) fn move_aside(dir: &Path, file: &Path) -> Result<Aside, LedgerError> {
+/// Keeps a file under a second name. *Why* not a rename: until a new ledger takes its place, the old one must be found
+/// again; the same file is kept only once.
+pub(crate) fn keep_file(dir: &Path, file: &Path) -> Result<Aside, LedgerError> {
+    let io = |error| LedgerError::io("set aside", file, error);
+    let metadata = fs::metadata(file).map_err(io)?;
+    let same = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|kept| (kept.dev(), kept.ino()) == (metadata.dev(), metadata.ino()))
+    };
+    if let Some(path) = newest(dir)?.filter(same) {
+        return Ok(Aside { path, removed: Vec::new() });
+    }
     let (path, removed) = make_room(dir)?;
-    fs::rename(file, &path).map_err(|error| LedgerError::io("set aside", file, error))?;
+    // A directory takes no second name, and no file can take its place.
+    if metadata.is_dir() { fs::rename(file, &path) } else { fs::hard_link(file, &path) }.map_err(io)?;
     Ok(Aside { path, removed })
 }
 
-/// Keeps a copy of bytes aside.
-pub(crate) fn keep_aside(dir: &Path, bytes: &[u8]) -> Result<Aside, LedgerError> {
+/// Keeps a copy of bytes; the same bytes in a row only once.
+pub(crate) fn keep_bytes(dir: &Path, bytes: &[u8]) -> Result<Aside, LedgerError> {
+    let same = |path: &PathBuf| fs::read(path).is_ok_and(|kept| kept == bytes);
+    if let Some(path) = newest(dir)?.filter(same) {
+        return Ok(Aside { path, removed: Vec::new() });
+    }
     let (path, removed) = make_room(dir)?;
     let write = || -> io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -47,6 +61,12 @@ pub(crate) fn keep_aside(dir: &Path, bytes: &[u8]) -> Result<Aside, LedgerError>
     }
 }
 
+/// What was kept last.
+fn newest(dir: &Path) -> Result<Option<PathBuf>, LedgerError> {
+    let numbers = numbers(dir).map_err(|error| LedgerError::io("list", dir, error))?;
+    Ok(numbers.last().map(|number| dir.join(format!("{PREFIX}{number}"))))
+}
+
 /// The next free name, after the oldest files beyond the bound are removed.
 fn make_room(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>), LedgerError> {
     let numbers = numbers(dir).map_err(|error| LedgerError::io("list", dir, error))?;
@@ -55,7 +75,8 @@ fn make_room(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>), LedgerError> {
     let mut removed = Vec::new();
     for number in numbers.iter().take(excess) {
         let path = dir.join(format!("{PREFIX}{number}"));
-        fs::remove_file(&path).map_err(|error| LedgerError::io("remove", &path, error))?;
+        let remove = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        remove.map_err(|error| LedgerError::io("remove", &path, error))?;
         removed.push(path);
     }
     Ok((dir.join(format!("{PREFIX}{next}")), removed))

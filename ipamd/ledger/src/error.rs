@@ -23,9 +23,9 @@ pub enum LedgerError {
         #[source]
         source: io::Error,
     },
-    /// The ledger still carries the times of another boot.
-    #[error("the ledger is of another boot; compact it before the first append")]
-    OtherBoot,
+    /// There is no ledger to append to yet: it begins with a snapshot.
+    #[error("the ledger is not founded yet; compact it with what is true before the first append")]
+    NotFounded,
     /// More was to be written at once than a reader accepts.
     #[error("{size} bytes at once are too many for the ledger, {limit} are the most; append less at once")]
     TooLarge {
@@ -48,7 +48,7 @@ impl LedgerError {
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Self::Locked { .. } | Self::OtherBoot | Self::TooLarge { .. } => false,
+            Self::Locked { .. } | Self::NotFounded | Self::TooLarge { .. } => false,
         }
     }
 }

@@ -27,13 +27,18 @@ fn directory() -> TempDir {
 
 /// Where the next frame goes.
 fn end(ledger: &Ledger) -> usize {
-    usize::try_from(ledger.end).expect("small")
+    usize::try_from(current(ledger).end).expect("small")
+}
+
+fn current(ledger: &Ledger) -> &Current {
+    ledger.current.as_ref().expect("founded")
 }
 
 fn fresh() -> (TempDir, Ledger) {
     let dir = directory();
-    let (ledger, opened) = Ledger::open(dir.path(), &identity()).expect("opens");
+    let (mut ledger, opened) = Ledger::open(dir.path(), &identity()).expect("opens");
     assert_eq!(opened, Opened::Fresh);
+    ledger.compact(&[]).expect("founded");
     (dir, ledger)
 }
 
@@ -116,12 +121,19 @@ fn space_is_reserved_and_files_are_private() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let dir = directory();
     let inner = dir.path().join("a/b");
-    let (_ledger, _) = Ledger::open(&inner, &identity()).expect("opens");
+    let (mut ledger, _) = Ledger::open(&inner, &identity()).expect("opens");
+    ledger.compact(&[]).expect("founded");
     let metadata = fs::metadata(inner.join(NAME)).expect("there");
     assert_eq!(metadata.len(), RESERVED);
     assert!(metadata.blocks() * 512 >= RESERVED, "blocks are really reserved");
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(&inner).expect("there").permissions().mode() & 0o777, 0o700);
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&inner), 0o700);
+    assert_eq!(
+        mode(inner.parent().expect("a parent")) & 0o500,
+        0o500,
+        "others' directories are the system's affair"
+    );
 }
 
 #[test]
@@ -133,7 +145,7 @@ fn other_boot_is_told_and_compacted_first() {
     let (mut ledger, opened) = Ledger::open(dir.path(), &next_boot).expect("opens");
     assert_eq!(opened, Opened::Recovered(Recovered { same_boot: false, ..whole(&sample(1)) }));
     assert!(ledger.needs_compaction());
-    assert!(matches!(ledger.append(&sample(2)), Err(LedgerError::OtherBoot)));
+    assert!(matches!(ledger.append(&sample(2)), Err(LedgerError::NotFounded)));
     ledger.compact(&sample(3)).expect("compacted");
     ledger.append(&sample(4)).expect("appended");
     drop(ledger);
@@ -142,7 +154,7 @@ fn other_boot_is_told_and_compacted_first() {
 }
 
 #[test]
-fn foreign_newer_and_unreadable_files_are_set_aside_whole() {
+fn foreign_newer_and_unreadable_files_are_kept_whole() {
     let (dir, mut ledger) = fresh();
     ledger.append(&sample(1)).expect("appended");
     drop(ledger);
@@ -156,30 +168,77 @@ fn foreign_newer_and_unreadable_files_are_set_aside_whole() {
     assert_eq!(aside, Aside { path: dir.path().join("ledger.corrupt-1"), removed: vec![] });
     assert!(fs::read(&aside.path).expect("there") == ours);
     drop(ledger);
+    assert_eq!(reopen(dir.path()).1, whole(&sample(1)), "its owner still finds it");
 
     let mut newer = ours.clone();
     newer[8] = 2;
-    fs::write(&path, &newer).expect("written");
+    let replace = |bytes: &[u8]| {
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, bytes).expect("written");
+    };
+    replace(&newer);
     let (ledger, opened) = Ledger::open(dir.path(), &identity()).expect("opens");
     let Opened::Newer { format: 2, aside } = opened else { panic!("{opened:?}") };
     assert!(fs::read(&aside.path).expect("there") == newer);
     drop(ledger);
 
     for junk in [b"".as_slice(), b"junk", &ours[..19], &[0; 64]] {
-        fs::write(&path, junk).expect("written");
+        replace(junk);
         let (mut ledger, opened) = Ledger::open(dir.path(), &identity()).expect("opens");
         let Opened::Corrupt { aside, .. } = opened else { panic!("{opened:?}") };
-        assert_eq!(fs::read(&aside.path).expect("there"), junk);
-        ledger.append(&sample(7)).expect("the new ledger works");
+        ledger.compact(&sample(7)).expect("founded");
         drop(ledger);
+        assert_eq!(fs::read(&aside.path).expect("kept"), junk);
         assert_eq!(reopen(dir.path()).1, whole(&sample(7)));
     }
 }
 
+/// A crash before the new ledger is founded finds the same again; an empty ledger never passes for the truth (S1).
 #[test]
-fn only_the_oldest_of_many_set_aside_goes_and_it_is_told() {
+fn unfounded_ledger_takes_nothing_and_is_found_again() {
+    let identity_of = |boot: &str| Identity { boot: BootId::new(boot), ..identity() };
+    let (origin, mut ledger) = fresh();
+    ledger.append(&[sample(1), sample(2)].concat()).expect("appended");
+    drop(ledger);
+    let good = fs::read(origin.path().join(NAME)).expect("there");
+    let mut damaged = good.clone();
+    damaged[100] ^= 1;
+    for (content, boot) in [
+        (None, "boot-a"),
+        (Some(&b"junk"[..]), "boot-a"),
+        (Some(&damaged), "boot-a"),
+        (Some(&good), "boot-b"),
+    ] {
+        let dir = directory();
+        if let Some(bytes) = content {
+            fs::write(dir.path().join(NAME), bytes).expect("written");
+        }
+        let (mut ledger, first) = Ledger::open(dir.path(), &identity_of(boot)).expect("opens");
+        assert!(ledger.needs_compaction());
+        assert!(matches!(ledger.append(&sample(3)), Err(LedgerError::NotFounded)), "{first:?}");
+        drop(ledger);
+        let before = names(dir.path());
+        for _ in 0..3 {
+            let (_, again) = Ledger::open(dir.path(), &identity_of(boot)).expect("opens");
+            assert_eq!(again, first);
+        }
+        assert_eq!(names(dir.path()), before, "the same is kept only once");
+        let (mut ledger, _) = Ledger::open(dir.path(), &identity_of(boot)).expect("opens");
+        ledger.compact(&sample(9)).expect("founded");
+        ledger.append(&sample(10)).expect("appended");
+        drop(ledger);
+        let (_, opened) = Ledger::open(dir.path(), &identity_of(boot)).expect("opens");
+        assert_eq!(opened, Opened::Recovered(whole(&[sample(9), sample(10)].concat())));
+    }
+}
+
+#[test]
+fn only_the_oldest_of_many_kept_goes_and_it_is_told() {
     let dir = directory();
     for round in 1..=10u32 {
+        let (mut ledger, _) = Ledger::open(dir.path(), &identity()).expect("opens");
+        ledger.compact(&[]).expect("founded");
+        drop(ledger);
         fs::write(dir.path().join(NAME), format!("junk {round}")).expect("written");
         let (_, opened) = Ledger::open(dir.path(), &identity()).expect("opens");
         let Opened::Corrupt { aside, .. } = opened else { panic!("{opened:?}") };
@@ -280,7 +339,8 @@ fn full_disk_leaves_the_file_consistent() {
             let path = dir.path().join(NAME);
             let file = OpenOptions::new().read(true).write(true).open(path).expect("opens");
             let partial = Arc::new(AtomicU32::new(partial));
-            ledger.file = Box::new(Faulty { file, fail_write, fail_sync, fail_truncate, partial });
+            ledger.current.as_mut().expect("founded").file =
+                Box::new(Faulty { file, fail_write, fail_sync, fail_truncate, partial });
 
             let error = ledger.append(&sample(2)).expect_err("the disk refuses");
             assert_eq!(error.is_full(), !sync_fails);
@@ -314,7 +374,7 @@ fn frame_beyond_the_reserve_extends_the_file() {
     let (dir, mut ledger) = fresh();
     let many: Vec<Record> = (0..9_000).flat_map(sample).collect();
     let mut expected = Vec::new();
-    while ledger.end <= RESERVED {
+    while current(&ledger).end <= RESERVED {
         ledger.append(&many).expect("appended");
         expected.extend_from_slice(&many);
     }
