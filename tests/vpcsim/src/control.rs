@@ -32,6 +32,8 @@ pub enum Request {
     Status,
     /// Boots a node; answers its [`NodeStatus`].
     AddNode(NodeSpec),
+    /// Ends everything on a node and boots it again.
+    RebootNode(String),
     /// Terminates a node's instance and ends the node.
     RemoveNode(String),
     /// The trouble that is set, a [`TroubleSettings`].

@@ -90,6 +90,18 @@ impl Fabric {
         self.state().hosts.insert(instance.to_owned(), keeper_pid);
     }
 
+    /// The instance has booted again, with this keeper: its ENIs appear in the new namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn reconnect_host(&self, instance: &str, keeper_pid: u32) -> anyhow::Result<()> {
+        let mut state = self.state();
+        state.hosts.insert(instance.to_owned(), keeper_pid);
+        let mut ports: Vec<_> = state.ports.values().filter(|port| port.spec.instance == instance).collect();
+        ports.sort_by_key(|port| (port.spec.card, port.spec.device));
+        self.0.namespaces.enter(|| ports.iter().try_for_each(|port| port.replug(keeper_pid)))?
+    }
+
     /// Nothing can be plugged into the instance any more. Its ports stay until they are unplugged, without devices
     /// once its namespace has vanished.
     pub fn disconnect_host(&self, instance: &str) {

@@ -116,6 +116,17 @@ impl Lab {
         Ok(())
     }
 
+    /// Ends everything on the node and boots it again, with its ENIs and its disk; see [`Node::restart`].
+    ///
+    /// # Errors
+    /// There is no such node, or the kernel refuses.
+    pub fn reboot_node(&self, name: &str) -> anyhow::Result<()> {
+        let node = self.node(name).with_context(|| format!("there is no node {name}"))?;
+        node.restart()?;
+        self.fabric.reconnect_host(node.instance_id(), node.pid())?;
+        node.primary().map_or(Ok(()), |address| node.configure_primary(address))
+    }
+
     /// A node by its name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<Node> {

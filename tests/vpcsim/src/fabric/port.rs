@@ -70,8 +70,25 @@ neigh replace {link_local} lladdr {mac} dev {device} nud permanent
         )
     }
 
-    /// Gone devices are not missed: when the node vanished first, its end takes ours along, at any moment.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
+        self.remove_device()?;
+        let mut text = ruleset::remove_port(&self.device, self.is_primary());
+        for net in self.routes.iter().copied().chain([self.primary()]) {
+            text.push_str(&ruleset::membership("delete", &self.spec.groups, net));
+        }
+        tools::nft(&text)
+    }
+
+    /// The device anew, in a namespace anew; what is assigned stays.
+    pub(super) fn replug(&self, keeper: u32) -> anyhow::Result<()> {
+        self.remove_device()?;
+        self.bring_up(keeper)?;
+        let routes: String = self.routes.iter().map(|net| self.route_line("add", *net)).collect();
+        if routes.is_empty() { Ok(()) } else { tools::ip(&routes) }
+    }
+
+    /// Gone devices are not missed: when the node vanished first, its end takes ours along, at any moment.
+    fn remove_device(&self) -> anyhow::Result<()> {
         let device = Path::new("/sys/class/net").join(&self.device);
         if device.exists()
             && let Err(error) = tools::ip(&format!("link del {}\n", self.device))
@@ -79,11 +96,7 @@ neigh replace {link_local} lladdr {mac} dev {device} nud permanent
         {
             return Err(error);
         }
-        let mut text = ruleset::remove_port(&self.device, self.is_primary());
-        for net in self.routes.iter().copied().chain([self.primary()]) {
-            text.push_str(&ruleset::membership("delete", &self.spec.groups, net));
-        }
-        tools::nft(&text)
+        Ok(())
     }
 
     pub(super) fn add_route(&self, net: IpNetwork) -> anyhow::Result<()> {

@@ -101,6 +101,12 @@ impl Keeper {
         &self.namespaces
     }
 
+    /// Lets an older handle, whose keeper has ended, stand for these namespaces.
+    pub(crate) fn rename(&mut self, handle: &Namespaces) {
+        handle.become_same(&self.namespaces);
+        self.namespaces = handle.clone();
+    }
+
     /// The keeper's process id: `/proc/<pid>/root` is the inside as seen from the machine.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -48,6 +48,7 @@ fn each_node_reads_its_own_tree() {
     assert_eq!(ok("meta-data/instance-id"), one.instance_id());
     assert_eq!(ok("meta-data/instance-type"), "m5.large");
     assert_eq!(ok("meta-data/placement/region"), "us-west-2");
+    assert_eq!(ok("meta-data/placement/availability-zone/"), "us-west-2a", "botocore asks with a slash");
     let mac = ok("meta-data/mac");
     assert_eq!(ok("meta-data/network/interfaces/macs"), format!("{mac}/"));
     assert_eq!(ok("meta-data/network/interfaces/macs/"), format!("{mac}/"));

@@ -75,6 +75,8 @@ fn a_vpc_is_brought_up_used_and_taken_down() {
 
     assert!(ok(&with(&["node", "add", "extra", "--instance-type", "t3.small"])).starts_with("extra i-"));
     assert!(refused(&with(&["node", "add", "extra"])).contains("extra"));
+    ok(&with(&["node", "reboot", "extra"]));
+    ok(&["exec", "--name", "f-prog", "extra", "--", "ping", "-c1", "-W1", address]);
     ok(&with(&["node", "rm", "extra"]));
     assert!(refused(&with(&["up"])).contains("is up already"));
     ok(&with(&["down"]));

@@ -8,7 +8,7 @@ use vpcsim::cloud::{AttachInterface, AttachmentStatus, CreateInterface, SubnetId
 use vpcsim::lab::{self, Lab, LabSpec, NodeSpec};
 use vpcsim::{ns, probe};
 
-use crate::bench::{eventually, exchange, ping};
+use crate::bench::{eventually, exchange, ip, ping};
 use crate::metadata::{get, token};
 
 #[test]
@@ -55,6 +55,43 @@ fn nodes_come_and_go_and_addresses_come_back() {
     assert!(two.enter(|| ()).is_err(), "it has no namespaces any more");
     assert!(lab.remove_node("two").is_err());
     eventually("its addresses are free again", || free() == before);
+    assert_eq!(lab.with_cloud(|cloud| cloud.stats().wire_faults), Vec::<String>::new());
+}
+
+#[test]
+fn a_reboot_keeps_disk_and_enis_and_nothing_else() {
+    let mut one = NodeSpec::new("one");
+    one.instance.secondary_addresses = 1;
+    let lab =
+        Lab::start(LabSpec::instant("f-reboot").with_node(one).with_node(NodeSpec::new("two"))).unwrap();
+    let (one, two) = (lab.node("one").unwrap(), lab.node("two").unwrap());
+    let read = |path: &str| std::fs::read_to_string(one.path(path)).unwrap();
+    let boot_id =
+        || one.enter(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id")).unwrap().unwrap();
+    let (machine_id, before) = (read("/etc/machine-id"), boot_id());
+    assert_ne!(machine_id, std::fs::read_to_string(two.path("/etc/machine-id")).unwrap());
+    assert_ne!(
+        before,
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap(),
+        "not the machine's"
+    );
+    std::fs::write(one.path("/etc/cni/net.d/10-x.conflist"), "kept").unwrap();
+    std::fs::write(one.path("/run/x"), "lost").unwrap();
+    one.add_netns("p").unwrap();
+    let mut daemon = one.command("sleep").arg("1000").spawn().unwrap();
+
+    lab.reboot_node("one").unwrap();
+    assert!(!daemon.wait().unwrap().success(), "processes end");
+    assert_eq!(read("/etc/cni/net.d/10-x.conflist"), "kept");
+    assert!(!one.path("/run/x").exists() && one.netns("p").namespaces().is_err());
+    assert_eq!(read("/etc/machine-id"), machine_id);
+    assert_ne!(boot_id(), before);
+    assert!(ping(one.namespaces(), two.primary().unwrap().address.octets()), "eth0 is back");
+    let secondary = lab.with_cloud(|cloud| cloud.interfaces_of(&one.instance_id().into())[0].secondaries[0]);
+    ip(one.namespaces(), &format!("addr add {secondary}/32 dev eth0\n"));
+    assert!(ping(two.namespaces(), secondary.octets()), "what is assigned is still delivered");
+    lab.reboot_node("one").unwrap();
+    assert_eq!(read("/etc/cni/net.d/10-x.conflist"), "kept", "twice");
     assert_eq!(lab.with_cloud(|cloud| cloud.stats().wire_faults), Vec::<String>::new());
 }
 
