@@ -114,6 +114,16 @@ impl Fabric {
         self.state().ports.get(eni).map(|port| port.device.clone())
     }
 
+    /// Waits until the port carries packets. A veth end that was up before its peer drops what is sent to it until the
+    /// kernel's link watcher has run, which on a busy machine takes a while after the node has set its end up.
+    ///
+    /// # Errors
+    /// The ENI is not plugged, or its node has not set it up within ten seconds.
+    pub fn wait_for_carrier(&self, eni: &str) -> anyhow::Result<()> {
+        let device = self.port_device(eni).with_context(|| format!("{eni} is not plugged"))?;
+        self.0.namespaces.enter(|| port::wait_for_carrier(&device))?
+    }
+
     /// What was dropped so far, and why.
     ///
     /// # Errors

@@ -124,7 +124,9 @@ impl Lab {
         let node = self.node(name).with_context(|| format!("there is no node {name}"))?;
         node.restart()?;
         self.fabric.reconnect_host(node.instance_id(), node.pid())?;
-        node.primary().map_or(Ok(()), |address| node.configure_primary(address))
+        let address = node.primary().context("the node was never configured")?;
+        node.configure_primary(address)?;
+        self.fabric.wait_for_carrier(&self.primary_eni(&node)?)
     }
 
     /// A node by its name.
@@ -215,7 +217,14 @@ impl Lab {
             address: view.local_ipv4,
             subnet: primary.subnet_cidr,
             resolver: Ipv4Addr::from(u32::from(main.network()) + 2),
-        })
+        })?;
+        self.fabric.wait_for_carrier(primary.eni.as_str())
+    }
+
+    fn primary_eni(&self, node: &Node) -> anyhow::Result<String> {
+        let instance = InstanceId::from(node.instance_id());
+        let view = lock(&self.cloud).true_view(&instance).context("the instance does not run")?;
+        Ok(view.interfaces.first().context("the instance has no primary ENI")?.eni.to_string())
     }
 
     /// The devices vanish with the node; the cloud unplugs its ports when the instance has ended.

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use ipnetwork::IpNetwork;
 
 use super::ruleset;
@@ -14,6 +16,9 @@ use crate::wires::Port;
 
 /// Jumbo frames inside a VPC. Source: EC2 User Guide, "Network MTU for your EC2 instance".
 const MTU: u16 = 9001;
+
+/// How long the kernel may take to notice a link. Its own limit is one second, plus whatever it is busy with.
+const CARRIER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A port that is in place. Its methods run inside the fabric's namespaces.
 #[derive(Debug)]
@@ -153,6 +158,19 @@ neigh replace {link_local} lladdr {mac} dev {device} nud permanent
         let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
         Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
     }
+}
+
+/// Source: RFC 2863, `ifOperStatus`; the kernel sets it in the same breath as it activates the device's queue.
+pub(super) fn wait_for_carrier(device: &str) -> anyhow::Result<()> {
+    let path = format!("/sys/class/net/{device}/operstate");
+    let deadline = Instant::now() + CARRIER_DEADLINE;
+    while fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?.trim() != "up" {
+        if Instant::now() > deadline {
+            bail!("{device} has no carrier: its node has not set its end up");
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// The kernel's names, in the order of device indexes; those of further cards in hundreds of their own.
