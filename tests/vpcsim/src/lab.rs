@@ -217,6 +217,7 @@ impl Lab {
             address: view.local_ipv4,
             subnet: primary.subnet_cidr,
             resolver: Ipv4Addr::from(u32::from(main.network()) + 2),
+            ipv6: primary.ipv6s.first().copied(),
         })?;
         self.fabric.wait_for_carrier(primary.eni.as_str())
     }

@@ -49,7 +49,8 @@ impl Bench {
         self.plug(&node, 0, subnet, host);
         let address = Ipv4Addr::new(10, 0, subnet, host);
         let resolver = Ipv4Addr::new(10, 0, 0, 2);
-        node.configure_primary(PrimaryAddress { address, subnet: network(subnet), resolver }).unwrap();
+        node.configure_primary(PrimaryAddress { address, subnet: network(subnet), resolver, ipv6: None })
+            .unwrap();
         self.fabric.wait_for_carrier(&format!("eni-{name}-0")).unwrap();
         self.nodes.push(node.clone());
         node
@@ -124,6 +125,11 @@ pub(crate) fn wire_pod(node: &Node, name: &str, address: Ipv4Addr, table: u32) -
     let node_itself = node.primary().unwrap().address.octets();
     eventually("the pod's cable carries packets", || ping(&inside, node_itself));
     pod
+}
+
+/// A lab's name that no other run of these tests has at the same time.
+pub(crate) fn name(what: &str) -> &'static str {
+    format!("t{}-{what}", std::process::id()).leak()
 }
 
 pub(crate) fn network(subnet: u8) -> Ipv4Network {
