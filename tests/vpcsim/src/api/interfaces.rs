@@ -188,7 +188,7 @@ const FILTERS: Known<Eni> = Known {
         ("private-dns-name", |cloud, eni| vec![crate::cloud::private_dns(eni.primary, &cloud.spec().region)]),
         ("private-ip-address", |_, eni| addresses(eni)),
         ("requester-id", |_, eni| vec![eni.requester.clone()]),
-        ("requester-managed", |_, _| vec!["false".to_owned()]),
+        ("requester-managed", |_, eni| vec![eni.managed.to_string()]),
         ("source-dest-check", |_, eni| vec![eni.source_dest_check.to_string()]),
         ("status", |cloud, eni| {
             vec![if cloud.is_tied(&eni.id) { "associated" } else { eni.status() }.to_owned()]
