@@ -39,7 +39,7 @@ pub enum Request {
     /// The trouble that is set, a [`TroubleSettings`].
     Trouble,
     /// From now on this trouble and no other.
-    SetTrouble(TroubleSettings),
+    SetTrouble(Box<TroubleSettings>),
     /// EC2 calls so far by action, a [`crate::cloud::Stats`].
     Calls,
     /// Forgets the calls so far.

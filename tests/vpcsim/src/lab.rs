@@ -30,10 +30,10 @@ use crate::trouble::TroubleSettings;
 pub use registration::{Registration, clear, directory_of, names, owner};
 pub use spec::{LabSpec, NodeSpec};
 
-/// A running lab. Fields are dropped in this order: servers first, the name last.
+/// A running lab. It ends in this order: servers, nodes, then the other fields as they stand; the name last.
 #[derive(Debug)]
 pub struct Lab {
-    _servers: Servers,
+    servers: Option<Servers>,
     nodes: Mutex<BTreeMap<String, Node>>,
     internet: Internet,
     fabric: Fabric,
@@ -62,7 +62,7 @@ impl Lab {
         let cloud = Arc::new(Mutex::new(cloud));
         let endpoint = serve(&servers, &fabric, &cloud, spec.loopback, spec.imds_hop_limit)?;
         let lab = Self {
-            _servers: servers,
+            servers: Some(servers),
             nodes: Mutex::default(),
             internet,
             fabric,
@@ -242,6 +242,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        drop(self.servers.take());
         for node in self.nodes() {
             node.power_off();
         }

@@ -74,7 +74,7 @@ fn answer(lab: &Lab, request: Request) -> anyhow::Result<Answer> {
         Request::RemoveNode(name) => done(&lab.remove_node(&name)?),
         Request::Trouble => done(&lab.with_cloud(|cloud| cloud.trouble().clone())),
         Request::SetTrouble(settings) => {
-            lab.trouble(settings);
+            lab.trouble(*settings);
             done(&())
         }
         Request::Calls => done(&lab.with_cloud(|cloud| cloud.stats())),

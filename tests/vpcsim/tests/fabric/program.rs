@@ -79,6 +79,8 @@ fn a_vpc_is_brought_up_used_and_taken_down() {
     ok(&["exec", "--name", name("prog"), "extra", "--", "ping", "-c1", "-W1", address]);
     ok(&with(&["node", "rm", "extra"]));
     assert!(refused(&with(&["up"])).contains("is up already"));
+    let inside = refused(&["exec", lab[0], lab[1], "node-1", "--", env!("CARGO_BIN_EXE_vpcsim"), "up"]);
+    assert!(inside.contains("from outside"), "{inside}");
     ok(&with(&["down"]));
     assert!(is_gone(name("prog")));
     ok(&with(&["down"]));
