@@ -17,12 +17,14 @@ mod pages;
 mod params;
 mod request;
 mod server;
+mod standalone;
 mod tags;
 mod trunks;
 mod types;
 mod xml;
 
 pub use server::{keep_time, serve, wall_clock};
+pub use standalone::Standalone;
 
 /// Every action that is served, and whether it changes anything.
 pub fn served() -> impl Iterator<Item = (&'static str, bool)> {

@@ -38,7 +38,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Add or remove nodes of a running VPC.
+    /// Add, reboot or remove nodes of a running VPC.
     #[command(subcommand)]
     Node(Node),
     /// Run a command in a node (or in `fabric`, `internet`) of a running VPC.
@@ -145,6 +145,13 @@ enum Node {
         #[arg(long, default_value_t = 0)]
         launch_prefixes: u32,
     },
+    /// End everything on a node and boot it again: an empty /run, another boot id, the same disk and ENIs.
+    Reboot {
+        #[command(flatten)]
+        lab: LabName,
+        /// Its name.
+        node: String,
+    },
     /// Terminate a node's instance and end the node with all that runs in it.
     Rm {
         #[command(flatten)]
@@ -217,6 +224,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Node(Node::Add { lab, node, instance_type, subnet, launch_prefixes }) => {
             ask::add_node(&lab.name, &node, &instance_type, &subnet, launch_prefixes)?;
         }
+        Command::Node(Node::Reboot { lab, node }) => ask::reboot_node(&lab.name, &node)?,
         Command::Node(Node::Rm { lab, node }) => ask::remove_node(&lab.name, &node)?,
         Command::Exec(arguments) => exec::exec(&arguments)?,
         Command::Env { lab, node } => ask::env(&lab.name, node)?,

@@ -18,6 +18,7 @@ mod create;
 mod delay;
 mod eni;
 mod error;
+mod foreign;
 mod history;
 mod ids;
 mod launch;
@@ -73,6 +74,7 @@ pub use wildcard::wildcard;
 pub(crate) use build::private_dns;
 pub(crate) use error::{lower_camel, refuse};
 pub(crate) use ids::Id;
+use random::steady_unit;
 pub(crate) use tagging::{no_such_group, no_vpc};
 pub(crate) use trunk::no_association;
 
@@ -221,6 +223,17 @@ impl Cloud {
 
     fn eni(&self, id: &EniId) -> Result<&Eni, ApiError> {
         self.enis.get(id).ok_or_else(|| refuse::no_eni(id))
+    }
+
+    /// The interface, if users may change it.
+    fn own(&self, id: &EniId) -> Result<&Eni, ApiError> {
+        let eni = self.eni(id)?;
+        // An interface that an instance was launched with is known from the start.
+        let unknown_for = self.trouble().new_id_lag.quantile(steady_unit(&[b"new", id.as_str().as_bytes()]));
+        if eni.created.plus(unknown_for) > self.now && !eni.is_primary() {
+            return Err(refuse::no_eni(id));
+        }
+        if eni.managed { Err(refuse::managed(id)) } else { Ok(eni) }
     }
 
     fn eni_mut(&mut self, id: &EniId) -> Result<&mut Eni, ApiError> {

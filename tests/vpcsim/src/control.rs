@@ -32,12 +32,14 @@ pub enum Request {
     Status,
     /// Boots a node; answers its [`NodeStatus`].
     AddNode(NodeSpec),
+    /// Ends everything on a node and boots it again.
+    RebootNode(String),
     /// Terminates a node's instance and ends the node.
     RemoveNode(String),
     /// The trouble that is set, a [`TroubleSettings`].
     Trouble,
     /// From now on this trouble and no other.
-    SetTrouble(TroubleSettings),
+    SetTrouble(Box<TroubleSettings>),
     /// EC2 calls so far by action, a [`crate::cloud::Stats`].
     Calls,
     /// Forgets the calls so far.

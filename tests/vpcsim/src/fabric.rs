@@ -90,6 +90,18 @@ impl Fabric {
         self.state().hosts.insert(instance.to_owned(), keeper_pid);
     }
 
+    /// The instance has booted again, with this keeper: its ENIs appear in the new namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn reconnect_host(&self, instance: &str, keeper_pid: u32) -> anyhow::Result<()> {
+        let mut state = self.state();
+        state.hosts.insert(instance.to_owned(), keeper_pid);
+        let mut ports: Vec<_> = state.ports.values().filter(|port| port.spec.instance == instance).collect();
+        ports.sort_by_key(|port| (port.spec.card, port.spec.device));
+        self.0.namespaces.enter(|| ports.iter().try_for_each(|port| port.replug(keeper_pid)))?
+    }
+
     /// Nothing can be plugged into the instance any more. Its ports stay until they are unplugged, without devices
     /// once its namespace has vanished.
     pub fn disconnect_host(&self, instance: &str) {
@@ -100,6 +112,16 @@ impl Fabric {
     #[must_use]
     pub fn port_device(&self, eni: &str) -> Option<String> {
         self.state().ports.get(eni).map(|port| port.device.clone())
+    }
+
+    /// Waits until the port carries packets. A veth end that was up before its peer drops what is sent to it until the
+    /// kernel's link watcher has run, which on a busy machine takes a while after the node has set its end up.
+    ///
+    /// # Errors
+    /// The ENI is not plugged, or its node has not set it up within ten seconds.
+    pub fn wait_for_carrier(&self, eni: &str) -> anyhow::Result<()> {
+        let device = self.port_device(eni).with_context(|| format!("{eni} is not plugged"))?;
+        self.0.namespaces.enter(|| port::wait_for_carrier(&device))?
     }
 
     /// What was dropped so far, and why.

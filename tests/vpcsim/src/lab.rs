@@ -30,10 +30,10 @@ use crate::trouble::TroubleSettings;
 pub use registration::{Registration, clear, directory_of, names, owner};
 pub use spec::{LabSpec, NodeSpec};
 
-/// A running lab. Fields are dropped in this order: servers first, the name last.
+/// A running lab. It ends in this order: servers, nodes, then the other fields as they stand; the name last.
 #[derive(Debug)]
 pub struct Lab {
-    _servers: Servers,
+    servers: Option<Servers>,
     nodes: Mutex<BTreeMap<String, Node>>,
     internet: Internet,
     fabric: Fabric,
@@ -62,7 +62,7 @@ impl Lab {
         let cloud = Arc::new(Mutex::new(cloud));
         let endpoint = serve(&servers, &fabric, &cloud, spec.loopback, spec.imds_hop_limit)?;
         let lab = Self {
-            _servers: servers,
+            servers: Some(servers),
             nodes: Mutex::default(),
             internet,
             fabric,
@@ -114,6 +114,19 @@ impl Lab {
         let node = nodes.remove(name).with_context(|| format!("there is no node {name}"))?;
         self.discard(&node);
         Ok(())
+    }
+
+    /// Ends everything on the node and boots it again, with its ENIs and its disk; see [`Node::restart`].
+    ///
+    /// # Errors
+    /// There is no such node, or the kernel refuses.
+    pub fn reboot_node(&self, name: &str) -> anyhow::Result<()> {
+        let node = self.node(name).with_context(|| format!("there is no node {name}"))?;
+        node.restart()?;
+        self.fabric.reconnect_host(node.instance_id(), node.pid())?;
+        let address = node.primary().context("the node was never configured")?;
+        node.configure_primary(address)?;
+        self.fabric.wait_for_carrier(&self.primary_eni(&node)?)
     }
 
     /// A node by its name.
@@ -204,7 +217,15 @@ impl Lab {
             address: view.local_ipv4,
             subnet: primary.subnet_cidr,
             resolver: Ipv4Addr::from(u32::from(main.network()) + 2),
-        })
+            ipv6: primary.ipv6s.first().copied(),
+        })?;
+        self.fabric.wait_for_carrier(primary.eni.as_str())
+    }
+
+    fn primary_eni(&self, node: &Node) -> anyhow::Result<String> {
+        let instance = InstanceId::from(node.instance_id());
+        let view = lock(&self.cloud).true_view(&instance).context("the instance does not run")?;
+        Ok(view.interfaces.first().context("the instance has no primary ENI")?.eni.to_string())
     }
 
     /// The devices vanish with the node; the cloud unplugs its ports when the instance has ended.
@@ -221,6 +242,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        drop(self.servers.take());
         for node in self.nodes() {
             node.power_off();
         }

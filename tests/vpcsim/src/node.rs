@@ -6,8 +6,10 @@ mod stock;
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
@@ -25,9 +27,10 @@ pub struct Node(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    lab: String,
     name: String,
     instance: String,
-    pid: u32,
+    pid: AtomicU32,
     namespaces: Namespaces,
     keeper: Mutex<Option<Keeper>>,
     primary: Mutex<Option<PrimaryAddress>>,
@@ -39,22 +42,33 @@ impl Node {
     /// # Errors
     /// Not root, or the kernel lacks overlayfs.
     pub fn boot(lab: &str, name: &str, instance: &str) -> anyhow::Result<Self> {
-        let label = format!("{lab}/{name}");
-        let keeper = Keeper::start(&label, None, || {
-            filesystem::furnish(&label, name)?;
-            rustix::system::sethostname(name.as_bytes()).context("cannot set the hostname")?;
-            ns::loopback_up().context("cannot bring lo up")?;
-            stock::sysctls()
-        })
-        .with_context(|| format!("cannot boot node {name}"))?;
+        let keeper = start(lab, name, None).with_context(|| format!("cannot boot node {name}"))?;
         Ok(Self(Arc::new(Inner {
+            lab: lab.to_owned(),
             name: name.to_owned(),
             instance: instance.to_owned(),
-            pid: keeper.pid(),
+            pid: AtomicU32::new(keeper.pid()),
             namespaces: keeper.namespaces().clone(),
             keeper: Mutex::new(Some(keeper)),
             primary: Mutex::default(),
         })))
+    }
+
+    /// Ends everything on the node and boots it again: another boot id, an empty `/run`, the same disk, no devices.
+    /// Handles stay good; [`Self::pid`] changes. The lab's [`reboot_node`](crate::lab::Lab::reboot_node) plugs its
+    /// ENIs again as well.
+    ///
+    /// # Errors
+    /// The node was shut down, or the kernel refuses.
+    pub fn restart(&self) -> anyhow::Result<()> {
+        let disk = self.enter(filesystem::disk)??;
+        self.power_off();
+        let mut keeper = start(&self.0.lab, self.name(), Some(disk))
+            .with_context(|| format!("cannot boot node {} again", self.name()))?;
+        keeper.rename(&self.0.namespaces);
+        self.0.pid.store(keeper.pid(), Ordering::Relaxed);
+        *self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+        Ok(())
     }
 
     /// What DHCP and networkd do with the primary ENI: address, routes, link up.
@@ -89,7 +103,7 @@ impl Node {
     /// The process that keeps the node alive: `/proc/<pid>/ns/net` and `/proc/<pid>/root` are the node's.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.0.pid
+        self.0.pid.load(Ordering::Relaxed)
     }
 
     /// Its namespaces.
@@ -119,7 +133,7 @@ impl Node {
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         let inside = inside.as_ref();
         let resolved = self.enter(|| resolve(inside)).unwrap_or_else(|_| inside.to_owned());
-        Path::new(&format!("/proc/{}/root", self.0.pid)).join(resolved.strip_prefix("/").unwrap_or(&resolved))
+        Path::new(&format!("/proc/{}/root", self.pid())).join(resolved.strip_prefix("/").unwrap_or(&resolved))
     }
 
     /// Makes a network namespace bound to the node's `/run/netns/<name>`, as a container runtime does for a sandbox.
@@ -148,6 +162,17 @@ impl Node {
     pub fn power_off(&self) {
         drop(self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// A machine of this name: a new one, or one that has been running before and brings its disk.
+fn start(lab: &str, name: &str, disk: Option<OwnedFd>) -> anyhow::Result<Keeper> {
+    let label = format!("{lab}/{name}");
+    Keeper::start(&label, None, || {
+        filesystem::furnish(&label, name, disk)?;
+        rustix::system::sethostname(name.as_bytes()).context("cannot set the hostname")?;
+        ns::loopback_up().context("cannot bring lo up")?;
+        stock::sysctls()
+    })
 }
 
 /// Follows the links of the part of the path that is there, in the calling thread's mount namespace.

@@ -1,6 +1,6 @@
 //! `AttachNetworkInterface` and `DetachNetworkInterface`.
 
-use super::params::{Param, Params, flag, must, must_number, number};
+use super::params::{Param, Params, flag, must, must_number, not_simulated, number};
 use super::request::Call;
 use super::xml::Xml;
 use crate::cloud::{ApiError, AttachInterface, Cloud};
@@ -11,6 +11,9 @@ pub(super) const ATTACH: &[Param] = &[
     must("InstanceId"),
     must_number("DeviceIndex"),
     number("NetworkCardIndex"),
+    not_simulated("EnaQueueCount"),
+    not_simulated("EnaSrdSpecification.EnaSrdEnabled"),
+    not_simulated("EnaSrdSpecification.EnaSrdUdpSpecification.EnaSrdUdpEnabled"),
     flag("DryRun"),
 ];
 

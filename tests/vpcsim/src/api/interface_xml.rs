@@ -10,7 +10,7 @@ use crate::cloud::{Attachment, Cloud, Eni, GroupId, Tags, Tracking, mac_text, pr
 /// As `DescribeNetworkInterfaces` and `CreateNetworkInterface` show it.
 pub(super) fn interface(xml: &mut Xml, cloud: &Cloud, eni: &Eni) {
     same(xml, cloud, eni);
-    xml.leaf("requesterId", &eni.requester).leaf("requesterManaged", false);
+    xml.leaf("requesterId", &eni.requester).leaf("requesterManaged", eni.managed);
     if let Some(to) = &eni.attachment {
         xml.node("attachment", |xml| {
             attachment(xml, to);

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::filters::{Filters, Known};
 use super::interface_xml::interface;
 use super::pages::{ORDINARY, Paging};
-use super::params::{Param, Params, flag, ipv4, ipv6, must, net4, net6, number, text, well_formed};
+use super::params::{
+    Param, Params, flag, ipv4, ipv6, must, net4, net6, not_simulated, number, text, well_formed,
+};
 use super::request::Call;
 use super::tags::{at_creation, spec_tags};
 use super::xml::Xml;
@@ -41,6 +43,7 @@ pub(super) const CREATE: &[Param] = &[
     text("TagSpecification.N.ResourceType"),
     text("TagSpecification.N.Tag.N.Key"),
     text("TagSpecification.N.Tag.N.Value"),
+    not_simulated("Operator.Principal"),
 ];
 
 pub(super) fn create(cloud: &mut Cloud, call: &Call, params: &Params) -> Result<Xml, ApiError> {
@@ -185,7 +188,7 @@ const FILTERS: Known<Eni> = Known {
         ("private-dns-name", |cloud, eni| vec![crate::cloud::private_dns(eni.primary, &cloud.spec().region)]),
         ("private-ip-address", |_, eni| addresses(eni)),
         ("requester-id", |_, eni| vec![eni.requester.clone()]),
-        ("requester-managed", |_, _| vec!["false".to_owned()]),
+        ("requester-managed", |_, eni| vec![eni.managed.to_string()]),
         ("source-dest-check", |_, eni| vec![eni.source_dest_check.to_string()]),
         ("status", |cloud, eni| {
             vec![if cloud.is_tied(&eni.id) { "associated" } else { eni.status() }.to_owned()]
@@ -239,6 +242,12 @@ pub(super) const MODIFY: &[Param] = &[
     number("ConnectionTrackingSpecification.TcpEstablishedTimeout"),
     number("ConnectionTrackingSpecification.UdpStreamTimeout"),
     number("ConnectionTrackingSpecification.UdpTimeout"),
+    not_simulated("AssociatePublicIpAddress"),
+    not_simulated("AssociatedSubnetId.N"),
+    not_simulated("Attachment.DefaultEnaQueueCount"),
+    not_simulated("Attachment.EnaQueueCount"),
+    not_simulated("EnaSrdSpecification.EnaSrdEnabled"),
+    not_simulated("EnaSrdSpecification.EnaSrdUdpSpecification.EnaSrdUdpEnabled"),
     flag("DryRun"),
 ];
 
@@ -283,7 +292,7 @@ pub(super) const PERMIT: &[Param] = &[
     must("NetworkInterfaceId"),
     must("Permission"),
     text("AwsAccountId"),
-    text("AwsService"),
+    not_simulated("AwsService"),
     flag("DryRun"),
 ];
 
@@ -292,9 +301,6 @@ pub(super) fn permit(cloud: &mut Cloud, call: &Call, params: &Params) -> Result<
     let permission = params.text("Permission").unwrap_or_default();
     if !matches!(permission, "INSTANCE-ATTACH" | "EIP-ASSOCIATE") {
         return Err(ApiError::value(format!("Value ({permission}) for parameter permission is invalid.")));
-    }
-    if params.any("AwsService") {
-        return Err(ApiError::new("UnsupportedOperation", "Permissions for AWS services are not simulated"));
     }
     let account = params.text("AwsAccountId").ok_or_else(|| ApiError::missing("AwsAccountId"))?;
     let made = cloud.create_network_interface_permission(call.now, &eni, account, permission)?;

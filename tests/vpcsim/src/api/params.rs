@@ -27,6 +27,8 @@ enum Kind {
     Ipv6,
     Net4,
     Net6,
+    /// EC2 knows it; we refuse it, saying so, rather than do as if.
+    NotSimulated,
 }
 
 /// Any text, optional.
@@ -72,6 +74,11 @@ pub(super) const fn net4(path: &'static str) -> Param {
 /// An IPv6 range, optional.
 pub(super) const fn net6(path: &'static str) -> Param {
     Param { path, kind: Kind::Net6, required: false }
+}
+
+/// A parameter that EC2 knows and that is not simulated: refused when it is sent.
+pub(super) const fn not_simulated(path: &'static str) -> Param {
+    Param { path, kind: Kind::NotSimulated, required: false }
 }
 
 /// Parameters that every action knows: the call itself and the signature in its older and newer forms.
@@ -245,6 +252,10 @@ pub(super) fn well_formed<T: Id>(text: &str) -> Result<T, ApiError> {
 impl Kind {
     fn check(self, name: &str, value: &str) -> Result<(), ApiError> {
         let (fits, expected) = match self {
+            Self::NotSimulated => {
+                let message = format!("The parameter {name} is not simulated");
+                return Err(ApiError::new("UnsupportedOperation", message));
+            }
             Self::Text => (true, ""),
             Self::Number => {
                 (value.parse::<u32>().is_ok_and(|n| n <= i32::MAX.unsigned_abs()), "an integer from 0")

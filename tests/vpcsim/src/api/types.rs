@@ -15,6 +15,7 @@ pub(super) const DESCRIBE: &[Param] = &[
     text("Filter.N.Value.N"),
     number("MaxResults"),
     text("NextToken"),
+    flag("IncludeUnsupportedInRegion"),
     flag("DryRun"),
 ];
 

@@ -71,6 +71,10 @@ pub(super) fn add_node(
     Ok(say(&format!("{} {} {address}", node.name, node.instance))?)
 }
 
+pub(super) fn reboot_node(lab: &str, name: &str) -> anyhow::Result<()> {
+    ask(lab, &Request::RebootNode(name.to_owned()))
+}
+
 pub(super) fn remove_node(lab: &str, name: &str) -> anyhow::Result<()> {
     ask(lab, &Request::RemoveNode(name.to_owned()))
 }

@@ -27,7 +27,7 @@ pub(super) fn fault(fault: &Fault) -> anyhow::Result<()> {
 }
 
 fn set(lab: &str, settings: TroubleSettings) -> anyhow::Result<()> {
-    ask(lab, &Request::SetTrouble(settings))
+    ask(lab, &Request::SetTrouble(Box::new(settings)))
 }
 
 /// JSON text, `@FILE`, or `-`.

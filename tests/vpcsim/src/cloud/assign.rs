@@ -81,7 +81,7 @@ impl Cloud {
                      prefixes, a count of IPv4 prefixes",
                 ));
             }
-            let subnet = cloud.eni(id)?.subnet.clone();
+            let subnet = cloud.own(id)?.subnet.clone();
             let moved = cloud.movable(id, &subnet, &wanted.addresses, allow_reassignment)?;
             let already: Vec<Ipv4Addr> = moved.iter().filter(|(_, from)| from == id).map(|(at, _)| *at).collect();
             let more = wanted.slots() - already.len();
@@ -118,7 +118,7 @@ impl Cloud {
         prefixes: &[Ipv4Network],
     ) -> Result<(), ApiError> {
         self.act(now, |cloud| {
-            let eni = cloud.eni(id)?;
+            let eni = cloud.own(id)?;
             if addresses.is_empty() && prefixes.is_empty() {
                 return Err(ApiError::missing("PrivateIpAddresses"));
             }

@@ -71,7 +71,7 @@ impl Cloud {
                     "You cannot specify both IPv6 prefixes and a count of IPv6 prefixes",
                 ));
             }
-            let eni = cloud.eni(id)?;
+            let eni = cloud.own(id)?;
             cloud.check_ipv6_slots(eni, wanted.slots())?;
             if wanted.has_prefixes() {
                 cloud.check_prefixes_fit(eni)?;
@@ -93,7 +93,7 @@ impl Cloud {
     /// EC2's refusals; nothing has changed then.
     pub fn unassign_ipv6_addresses(&mut self, now: Millis, id: &EniId, gone: &Assigned6) -> Result<(), ApiError> {
         self.act(now, |cloud| {
-            let eni = cloud.eni(id)?;
+            let eni = cloud.own(id)?;
             if gone.addresses.is_empty() && gone.prefixes.is_empty() {
                 return Err(ApiError::missing("Ipv6Addresses"));
             }

@@ -97,7 +97,7 @@ impl Cloud {
 
     fn check_attach(&self, request: &AttachInterface, card: u32) -> Result<(), ApiError> {
         let AttachInterface { eni: eni_id, instance: instance_id, device, .. } = request;
-        let eni = self.eni(eni_id)?;
+        let eni = self.own(eni_id)?;
         let instance = self.instances.get(instance_id).ok_or_else(|| refuse::no_instance(instance_id))?;
         if instance.state != InstanceState::Running {
             return Err(ApiError::new(

@@ -96,7 +96,7 @@ impl Cloud {
     /// There is none, it is in use, or branches hang on it.
     pub fn delete_network_interface(&mut self, now: Millis, id: &EniId) -> Result<(), ApiError> {
         self.act(now, |cloud| {
-            let eni = cloud.eni(id)?;
+            let eni = cloud.own(id)?;
             let tied = cloud.trunks.values().any(|tie| tie.trunk == *id || tie.branch == *id);
             if eni.attachment.is_some() || tied {
                 return Err(ApiError::value(format!("Network interface '{id}' is currently in use.")));
@@ -145,6 +145,7 @@ impl Cloud {
             primary_ipv6: request.primary_ipv6,
             tracking: request.tracking,
             requester: request.requester.clone(),
+            managed: false,
             created: self.now,
             attachment: None,
             tags: request.tags.clone(),

@@ -136,6 +136,8 @@ pub struct Eni {
     pub tracking: Tracking,
     /// Who made it: the account or an instance's role.
     pub requester: String,
+    /// Whether an AWS service made it and manages it, so that users cannot change it.
+    pub managed: bool,
     /// When.
     pub created: Millis,
     /// Where it is attached.

@@ -112,6 +112,10 @@ pub(crate) mod refuse {
         )
     }
 
+    pub(crate) fn managed(id: &EniId) -> ApiError {
+        ApiError::new("OperationNotPermitted", format!("You are not allowed to manage the interface '{id}'"))
+    }
+
     pub(crate) fn no_addresses() -> ApiError {
         ApiError::new(
             "InsufficientFreeAddressesInSubnet",

@@ -56,7 +56,7 @@ impl Cloud {
         attribute: &Attribute,
     ) -> Result<(), ApiError> {
         self.act(now, |cloud| {
-            cloud.eni(id)?;
+            cloud.own(id)?;
             match attribute {
                 Attribute::Description(text) => cloud.eni_mut(id)?.description.clone_from(text),
                 Attribute::SourceDestCheck(check) => cloud.eni_mut(id)?.source_dest_check = *check,
@@ -98,7 +98,7 @@ impl Cloud {
         permission: &str,
     ) -> Result<Permission, ApiError> {
         self.act(now, |cloud| {
-            cloud.eni(eni)?;
+            cloud.own(eni)?;
             let same = |known: &&Permission| {
                 known.eni == *eni && known.account == account && known.permission == permission
             };

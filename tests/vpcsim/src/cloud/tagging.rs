@@ -49,7 +49,7 @@ impl Cloud {
     fn tags_of(&self, id: &str) -> Result<&Tags, ApiError> {
         let text = || id.to_owned();
         match kind(id)? {
-            Kind::Eni => self.eni(&EniId::from(id)).map(|eni| &eni.tags),
+            Kind::Eni => self.own(&EniId::from(id)).map(|eni| &eni.tags),
             Kind::Instance => {
                 let id = InstanceId::from_text(text());
                 self.instances.get(&id).map(|instance| &instance.tags).ok_or_else(|| refuse::no_instance(&id))

@@ -101,7 +101,7 @@ impl Cloud {
     }
 
     fn check_tie(&self, branch: &EniId, trunk: &EniId, protocol: Protocol) -> Result<(), ApiError> {
-        let (child, parent) = (self.eni(branch)?, self.eni(trunk)?);
+        let (child, parent) = (self.own(branch)?, self.own(trunk)?);
         if parent.kind != InterfaceType::Trunk {
             return Err(ApiError::value(format!("Interface '{trunk}' is not a trunk interface")));
         }

@@ -70,10 +70,11 @@ fn answer(lab: &Lab, request: Request) -> anyhow::Result<Answer> {
             let node = lab.add_node(spec)?;
             done(&status::node(lab, &node)?)
         }
+        Request::RebootNode(name) => done(&lab.reboot_node(&name)?),
         Request::RemoveNode(name) => done(&lab.remove_node(&name)?),
         Request::Trouble => done(&lab.with_cloud(|cloud| cloud.trouble().clone())),
         Request::SetTrouble(settings) => {
-            lab.trouble(settings);
+            lab.trouble(*settings);
             done(&())
         }
         Request::Calls => done(&lab.with_cloud(|cloud| cloud.stats())),

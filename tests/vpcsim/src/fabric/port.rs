@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use ipnetwork::IpNetwork;
 
 use super::ruleset;
@@ -14,6 +16,9 @@ use crate::wires::Port;
 
 /// Jumbo frames inside a VPC. Source: EC2 User Guide, "Network MTU for your EC2 instance".
 const MTU: u16 = 9001;
+
+/// How long the kernel may take to notice a link. Its own limit is one second, plus whatever it is busy with.
+const CARRIER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A port that is in place. Its methods run inside the fabric's namespaces.
 #[derive(Debug)]
@@ -70,8 +75,25 @@ neigh replace {link_local} lladdr {mac} dev {device} nud permanent
         )
     }
 
-    /// Gone devices are not missed: when the node vanished first, its end takes ours along, at any moment.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
+        self.remove_device()?;
+        let mut text = ruleset::remove_port(&self.device, self.is_primary());
+        for net in self.routes.iter().copied().chain([self.primary()]) {
+            text.push_str(&ruleset::membership("delete", &self.spec.groups, net));
+        }
+        tools::nft(&text)
+    }
+
+    /// The device anew, in a namespace anew; what is assigned stays.
+    pub(super) fn replug(&self, keeper: u32) -> anyhow::Result<()> {
+        self.remove_device()?;
+        self.bring_up(keeper)?;
+        let routes: String = self.routes.iter().map(|net| self.route_line("add", *net)).collect();
+        if routes.is_empty() { Ok(()) } else { tools::ip(&routes) }
+    }
+
+    /// Gone devices are not missed: when the node vanished first, its end takes ours along, at any moment.
+    fn remove_device(&self) -> anyhow::Result<()> {
         let device = Path::new("/sys/class/net").join(&self.device);
         if device.exists()
             && let Err(error) = tools::ip(&format!("link del {}\n", self.device))
@@ -79,11 +101,7 @@ neigh replace {link_local} lladdr {mac} dev {device} nud permanent
         {
             return Err(error);
         }
-        let mut text = ruleset::remove_port(&self.device, self.is_primary());
-        for net in self.routes.iter().copied().chain([self.primary()]) {
-            text.push_str(&ruleset::membership("delete", &self.spec.groups, net));
-        }
-        tools::nft(&text)
+        Ok(())
     }
 
     pub(super) fn add_route(&self, net: IpNetwork) -> anyhow::Result<()> {
@@ -140,6 +158,19 @@ neigh replace {link_local} lladdr {mac} dev {device} nud permanent
         let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
         Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
     }
+}
+
+/// Source: RFC 2863, `ifOperStatus`; the kernel sets it in the same breath as it activates the device's queue.
+pub(super) fn wait_for_carrier(device: &str) -> anyhow::Result<()> {
+    let path = format!("/sys/class/net/{device}/operstate");
+    let deadline = Instant::now() + CARRIER_DEADLINE;
+    while fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?.trim() != "up" {
+        if Instant::now() > deadline {
+            bail!("{device} has no carrier: its node has not set its end up");
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// The kernel's names, in the order of device indexes; those of further cards in hundreds of their own.

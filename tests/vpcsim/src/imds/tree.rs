@@ -36,11 +36,13 @@ impl Tree {
     /// A leaf's value or a directory's listing; `None` is 404. `path` is the request's, `/latest/…`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<String> {
-        let path = path.strip_prefix("/latest")?.trim_start_matches('/');
-        if let Some(value) = self.0.get(path) {
+        // A slash at the end is as good as none: botocore asks for `placement/availability-zone/`.
+        let below_latest =
+            path.strip_prefix("/latest").filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+        let directory = below_latest.trim_matches('/');
+        if let Some(value) = self.0.get(directory) {
             return Some(value.clone());
         }
-        let directory = path.trim_end_matches('/');
         let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
         let below = self.0.range(prefix.clone()..).map_while(|(leaf, _)| leaf.strip_prefix(&prefix));
         let names: BTreeSet<_> = below.map(child).collect();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::ns::{end_strays, keepers};
+use crate::ns::{LABEL, end_strays, keepers};
 
 /// Where every lab of this machine has its directory.
 const ROOT: &str = "/run/vpcsim";
@@ -37,6 +37,7 @@ impl Registration {
         if !is_name(name) {
             bail!("{name:?} cannot name a lab: letters, digits, '-' and '.', at most 40");
         }
+        refuse_inside_a_node()?;
         let directory = directory_of(name);
         loop {
             fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -79,6 +80,7 @@ impl Drop for Registration {
 /// # Errors
 /// A process may not be ended.
 pub fn clear(name: &str) -> anyhow::Result<bool> {
+    refuse_inside_a_node()?;
     let directory = directory_of(name);
     if directory.is_dir() {
         let Some(_lock) = try_lock(&directory)? else { return Ok(false) };
@@ -124,6 +126,15 @@ pub fn owner(name: &str) -> Option<u32> {
 #[must_use]
 pub fn directory_of(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)
+}
+
+/// A node's `/run` is its own but its processes are the machine's: a lab there would take living keepers of a lab of
+/// the same name for leftovers.
+fn refuse_inside_a_node() -> anyhow::Result<()> {
+    match fs::read_to_string(LABEL) {
+        Ok(label) => bail!("this is node {} of a lab; labs are managed from outside", label.trim_end()),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A name is part of a path and of a keeper's label.

@@ -1,6 +1,7 @@
 //! A node's own directories over the machine's: what a program writes there is the node's, and gone with it.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -18,29 +19,75 @@ const EMPTY: [&str; 4] = ["/etc/cni/net.d", "/var/lib/cni", "/var/log/aws-routed
 /// What a node has, with the machine's content (its CNI plugins, should it have some).
 const PRESENT: [&str; 3] = ["/opt/cni/bin", "/run/netns", "/run/lock"];
 
-/// Furnishes the calling thread's fresh mount namespace.
-pub(super) fn furnish(label: &str, hostname: &str) -> anyhow::Result<()> {
-    tmpfs("/run")?;
+/// Where a node's disk, that is the upper layers, stays within reach, so that a reboot can keep it.
+const DISK: &str = "/run/.vpcsim-disk";
+
+/// Furnishes the calling thread's fresh mount namespace. `disk` is what [`disk`] gave before a reboot.
+pub(super) fn furnish(label: &str, hostname: &str, disk: Option<OwnedFd>) -> anyhow::Result<()> {
+    let is_new = disk.is_none();
+    match disk {
+        None => tmpfs("/run")?,
+        Some(disk) => attach(&disk, "/run")?,
+    }
     for directory in PRIVATE.into_iter().filter(|directory| Path::new(directory).is_dir()) {
         overlay(directory)?;
     }
-    // A second one hides the first, which holds the overlays' upper layers.
+    // The run directory proper hides the disk, which then moves into it.
+    let disk = clone("/run", OpenTreeFlags::empty()).context("cannot keep hold of the disk")?;
     tmpfs("/run")?;
+    for directory in [DISK].iter().chain(&PRESENT) {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {directory}"))?;
+    }
+    attach(&disk, DISK)?;
     fs::write(LABEL, format!("{label}\n")).with_context(|| format!("cannot write {LABEL}"))?;
     if fs::canonicalize("/var/run").is_ok_and(|real| real != Path::new("/run")) {
         mount_bind("/run", "/var/run").context("cannot make /var/run the node's own")?;
     }
+    if is_new {
+        first_boot(hostname)?;
+    }
+    fresh_boot_id()?;
+    fresh_sys()
+}
+
+fn first_boot(hostname: &str) -> anyhow::Result<()> {
     for directory in EMPTY {
         if Path::new(directory).exists() {
             fs::remove_dir_all(directory).with_context(|| format!("cannot empty {directory}"))?;
         }
         fs::create_dir_all(directory).with_context(|| format!("cannot make {directory}"))?;
     }
-    for directory in PRESENT {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {directory}"))?;
-    }
     fs::write("/etc/hostname", format!("{hostname}\n")).context("cannot write /etc/hostname")?;
-    fresh_sys()
+    fs::write("/etc/machine-id", uuid()?.replace('-', "")).context("cannot write /etc/machine-id")
+}
+
+/// A boot of its own: the kernel's id is that of the machine.
+fn fresh_boot_id() -> anyhow::Result<()> {
+    let file = format!("{DISK}/boot_id");
+    fs::write(&file, uuid()?).with_context(|| format!("cannot write {file}"))?;
+    mount_bind(&file, BOOT_ID).with_context(|| format!("cannot give the node its own {BOOT_ID}"))
+}
+
+/// Source: proc_sys_kernel(5), `random/boot_id`.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// A new one, with a line feed, from the kernel. Source: random(4).
+fn uuid() -> anyhow::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot read /proc/sys/kernel/random/uuid")
+}
+
+/// The disk of the node in whose mount namespace the calling thread stands, free of that namespace's fate.
+pub(super) fn disk() -> anyhow::Result<OwnedFd> {
+    clone(DISK, OpenTreeFlags::empty()).context("cannot keep hold of the disk")
+}
+
+fn clone(path: &str, more: OpenTreeFlags) -> rustix::io::Result<OwnedFd> {
+    open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | more)
+}
+
+fn attach(tree: &OwnedFd, target: &str) -> anyhow::Result<()> {
+    let from_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(tree, "", CWD, target, from_descriptor).with_context(|| format!("cannot mount on {target}"))
 }
 
 fn tmpfs(target: &str) -> anyhow::Result<()> {
@@ -51,8 +98,9 @@ fn tmpfs(target: &str) -> anyhow::Result<()> {
 fn overlay(directory: &str) -> anyhow::Result<()> {
     let layer = directory.replace('/', "-");
     let (upper, work) = (format!("/run/upper{layer}"), format!("/run/work{layer}"));
-    fs::create_dir(&upper)?;
-    fs::create_dir(&work)?;
+    for layer in [&upper, &work] {
+        fs::create_dir_all(layer).with_context(|| format!("cannot make {layer}"))?;
+    }
     let options = format!("lowerdir={directory},upperdir={upper},workdir={work}");
     let options = std::ffi::CString::new(options)?;
     mount("overlay", directory, "overlay", MountFlags::empty(), Some(options.as_c_str()))
@@ -61,14 +109,8 @@ fn overlay(directory: &str) -> anyhow::Result<()> {
 
 /// `/sys/class/net` shows the network namespace in which sysfs was mounted; the control groups stay the machine's.
 pub(crate) fn fresh_sys() -> anyhow::Result<()> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let control_groups = open_tree(CWD, "/sys/fs/cgroup", flags);
+    let control_groups = clone("/sys/fs/cgroup", OpenTreeFlags::AT_RECURSIVE);
     mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None).context("cannot mount sysfs on /sys")?;
-    if let Ok(control_groups) = control_groups {
-        let from_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(&control_groups, "", CWD, "/sys/fs/cgroup", from_descriptor)
-            .context("cannot bring the control groups along")?;
-    }
-    Ok(())
+    // A machine without them has none to bring along.
+    control_groups.map_or(Ok(()), |tree| attach(&tree, "/sys/fs/cgroup"))
 }

@@ -101,6 +101,12 @@ impl Keeper {
         &self.namespaces
     }
 
+    /// Lets an older handle, whose keeper has ended, stand for these namespaces.
+    pub(crate) fn rename(&mut self, handle: &Namespaces) {
+        handle.become_same(&self.namespaces);
+        self.namespaces = handle.clone();
+    }
+
     /// The keeper's process id: `/proc/<pid>/root` is the inside as seen from the machine.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -133,7 +139,9 @@ impl Drop for Keeper {
 
 fn spawn_keeper(label: &str, remove: Option<&str>) -> anyhow::Result<(Child, ChildStdin)> {
     let mut child = Command::new("/bin/sh")
-        .args(["-c", SCRIPT, KEEPER, label, remove.unwrap_or_default()])
+        // By the environment, so that a list of processes shows a short line with the label in it.
+        .args(["-c", "eval \"$VPCSIM_KEEPER\"", KEEPER, label, remove.unwrap_or_default()])
+        .env("VPCSIM_KEEPER", SCRIPT)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

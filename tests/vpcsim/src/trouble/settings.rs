@@ -20,6 +20,9 @@ pub struct TroubleSettings {
     pub iam: Iam,
     /// How far `Describe…` answers are behind.
     pub describe_lag: Lag,
+    /// How long a new interface stays unknown to calls that name it: they get `InvalidNetworkInterfaceID.NotFound`, as
+    /// happens in EC2 right after a creation.
+    pub new_id_lag: Delay,
     /// What the metadata service gets wrong.
     pub imds: ImdsTrouble,
     /// Calls whose answer never arrives because the connection closes.

@@ -16,6 +16,7 @@ fn boto3_drives_every_action() {
     let run = Command::new(&python)
         .arg(&script)
         .arg(format!("http://{}", served.address))
+        .args(vpcsim::api::served().map(|(action, _)| action))
         .env_remove("AWS_PROFILE")
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")

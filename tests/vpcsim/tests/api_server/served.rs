@@ -2,11 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use vpcsim::api;
+use vpcsim::api::{self, Standalone};
 use vpcsim::cloud::{
     Cloud, CloudSpec, GroupSpec, InstanceSpec, ReservationKind, ReservationSpec, SubnetSpec, Timings,
 };
@@ -69,9 +68,7 @@ pub(crate) fn spec() -> CloudSpec {
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) second: SocketAddr,
-    cloud: Arc<Mutex<Cloud>>,
-    stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    server: Standalone,
 }
 
 impl Served {
@@ -91,32 +88,13 @@ impl Served {
             };
             cloud.run_instance(api::wall_clock(), &instance).unwrap();
         }
-        let cloud = Arc::new(Mutex::new(cloud));
         let [one, two] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let (address, second) = (one.local_addr().unwrap(), two.local_addr().unwrap());
-        let (stop, stopped) = watch::channel(false);
-        let shared = Arc::clone(&cloud);
-        let thread = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let wait = |mut stopped: watch::Receiver<bool>| async move {
-                    stopped.wait_for(|stop| *stop).await.unwrap();
-                };
-                let (first, second, ()) = tokio::join!(
-                    api::serve(one, Arc::clone(&shared), wait(stopped.clone())),
-                    api::serve(two, Arc::clone(&shared), wait(stopped.clone())),
-                    api::keep_time(shared, wait(stopped)),
-                );
-                first.unwrap();
-                second.unwrap();
-            });
-        });
-        Self { address, second, cloud, stop, thread: Some(thread) }
+        Self { address, second, server: Standalone::start_on(cloud, vec![one, two]).unwrap() }
     }
 
     pub(crate) fn cloud(&self) -> MutexGuard<'_, Cloud> {
-        self.cloud.lock().unwrap()
+        self.server.cloud()
     }
 
     /// Calls an action, signed by `key`.
@@ -132,15 +110,6 @@ impl Served {
     /// Calls an action.
     pub(crate) fn call(&self, action: &str, parameters: &[(&str, &str)]) -> Answer {
         self.call_as("AKIATEST", action, parameters)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.stop.send(true).unwrap();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
     }
 }
 

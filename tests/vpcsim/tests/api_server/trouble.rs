@@ -147,6 +147,20 @@ fn describes_lag_behind_writes() {
 }
 
 #[test]
+fn new_interfaces_are_unknown_for_a_while() {
+    let served = Served::start(&spec());
+    set(&served, r#"{"new_id_lag": {"fixed": {"ms": 60000}}}"#);
+    let made = create(&served);
+    let id = made.text("networkInterfaceId").unwrap();
+    let tag = [("ResourceId.1", id), ("Tag.1.Key", "a")];
+    assert_eq!(served.call("CreateTags", &tag).code(), "InvalidNetworkInterfaceID.NotFound");
+    let attach = [("NetworkInterfaceId", id), ("InstanceId", NODE), ("DeviceIndex", "1")];
+    assert_eq!(served.call("AttachNetworkInterface", &attach).code(), "InvalidNetworkInterfaceID.NotFound");
+    set(&served, "{}");
+    assert_eq!(served.call("CreateTags", &tag).status, 200);
+}
+
+#[test]
 fn half_of_the_replicas_may_lag() {
     let served = Served::start(&spec());
     let made = create(&served);

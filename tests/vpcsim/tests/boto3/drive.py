@@ -1,4 +1,4 @@
-"""Drives every action of the simulated EC2 with boto3 and checks the answers. Usage: drive.py ENDPOINT"""
+"""Drives every action of the simulated EC2 with boto3 and checks the answers. Usage: drive.py ENDPOINT ACTION…"""
 
 import sys
 import time
@@ -7,6 +7,8 @@ from ipaddress import ip_address, ip_network
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+
+import model
 
 A, B = "subnet-0aaaaaaaaaaaaaaaa", "subnet-0bbbbbbbbbbbbbbbb"
 TINY, KEPT, SIX = "subnet-0cccccccccccccccc", "subnet-0dddddddddddddddd", "subnet-0eeeeeeeeeeeeeeee"
@@ -23,6 +25,8 @@ ec2 = boto3.client(
     config=Config(retries={"max_attempts": 1, "mode": "standard"}, parameter_validation=False),
 )
 CHECKS = []
+COMPLAINTS = []
+model.watch(ec2, COMPLAINTS)
 
 
 def check(function):
@@ -392,12 +396,24 @@ def bad_requests_are_refused_as_ec2_does():
             NetworkInterfaceId=create(Description="left")["NetworkInterfaceId"],
             InstanceId="i-0123456789abcdef0", DeviceIndex=1)
     refused("InvalidAction", ec2.run_instances, ImageId="ami-1", MinCount=1, MaxCount=1)
-    refused("UnknownParameter", ec2.create_network_interface, SubnetId=A, Operator={"Principal": "x"})
+    refused("UnsupportedOperation", ec2.create_network_interface, SubnetId=A, Operator={"Principal": "x"})
     dry = refused("DryRunOperation", ec2.create_network_interface, SubnetId=A, DryRun=True)
     assert dry.response["ResponseMetadata"]["HTTPStatusCode"] == 412
     for left in ec2.describe_network_interfaces(
             Filters=[{"Name": "description", "Values": ["left"]}])["NetworkInterfaces"]:
         ec2.delete_network_interface(NetworkInterfaceId=left["NetworkInterfaceId"])
+
+
+@check
+def every_parameter_of_every_action_is_known():
+    for action in sys.argv[2:]:
+        unknown = model.unknown_parameters(sys.argv[1], ec2.meta.service_model.operation_model(action))
+        assert not unknown, f"{action}: {unknown}"
+
+
+@check
+def every_element_of_every_answer_is_known():
+    assert not COMPLAINTS, "\n".join(sorted(set(COMPLAINTS)))
 
 
 failed = 0

@@ -49,7 +49,9 @@ impl Bench {
         self.plug(&node, 0, subnet, host);
         let address = Ipv4Addr::new(10, 0, subnet, host);
         let resolver = Ipv4Addr::new(10, 0, 0, 2);
-        node.configure_primary(PrimaryAddress { address, subnet: network(subnet), resolver }).unwrap();
+        node.configure_primary(PrimaryAddress { address, subnet: network(subnet), resolver, ipv6: None })
+            .unwrap();
+        self.fabric.wait_for_carrier(&format!("eni-{name}-0")).unwrap();
         self.nodes.push(node.clone());
         node
     }
@@ -92,6 +94,8 @@ pub(crate) fn set_up_secondary(node: &Node, port: &Port) {
     );
     // A packet's way back differs from its way in when several ENIs are in one subnet.
     loosen(node, &device);
+    // Both ends of the cable must have noticed each other; until then, packets are lost.
+    eventually("eth1 carries packets", || ping_by(node, &device, gateway));
 }
 
 /// A pod whose packets leave by table `table` (254: main).
@@ -117,7 +121,15 @@ pub(crate) fn wire_pod(node: &Node, name: &str, address: Ipv4Addr, table: u32) -
              route add default via 169.254.1.1\n"
         ),
     );
+    let inside = pod.namespaces().unwrap();
+    let node_itself = node.primary().unwrap().address.octets();
+    eventually("the pod's cable carries packets", || ping(&inside, node_itself));
     pod
+}
+
+/// A lab's name that no other run of these tests has at the same time.
+pub(crate) fn name(what: &str) -> &'static str {
+    format!("t{}-{what}", std::process::id()).leak()
 }
 
 pub(crate) fn network(subnet: u8) -> Ipv4Network {
@@ -152,6 +164,16 @@ fn set(at: &Namespaces, name: &str, value: &str) {
 
 pub(crate) fn ping(from: &Namespaces, to: [u8; 4]) -> bool {
     probe::ping(from, None, IpAddr::from(to), 56).unwrap()
+}
+
+fn ping_by(node: &Node, device: &str, to: Ipv4Addr) -> bool {
+    let mut ping = node.command("ping");
+    ping.args(["-q", "-c1", "-W1", "-I", device])
+        .arg(to.to_string())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
 }
 
 pub(crate) fn tcp(from: &Namespaces, to: [u8; 4], port: u16) -> bool {

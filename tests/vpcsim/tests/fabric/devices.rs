@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use vpcsim::ns;
 use vpcsim::wires::Wires;
 
-use crate::bench::{Bench, eventually, ip, ping};
+use crate::bench::{Bench, eventually, ip, name, ping};
 
 #[test]
 fn hot_plug_is_one_message_in_the_node_and_detach_another() {
-    let mut bench = Bench::new("f-hotplug");
+    let mut bench = Bench::new(name("hotplug"));
     let node = bench.node("one", 0, 11);
     let mut monitor =
         node.command("ip").args(["-o", "monitor", "link"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -44,7 +44,7 @@ fn hot_plug_is_one_message_in_the_node_and_detach_another() {
 
 #[test]
 fn a_plug_that_fails_leaves_nothing() {
-    let mut bench = Bench::new("f-fail");
+    let mut bench = Bench::new(name("fail"));
     let node = bench.node("one", 0, 11);
     let mut port = bench.port(&node, 0, 0, 12);
     port.eni = "eni-other".to_owned();
@@ -59,7 +59,7 @@ fn a_plug_that_fails_leaves_nothing() {
 
 #[test]
 fn a_node_looks_like_a_stock_machine() {
-    let mut bench = Bench::new("f-stock");
+    let mut bench = Bench::new(name("stock"));
     let node = bench.node("one", 1, 11);
     let read = |path: &str| fs::read_to_string(node.path(path)).unwrap_or_default();
     assert_eq!(read("/etc/hostname"), "one\n");
@@ -88,7 +88,7 @@ fn a_node_looks_like_a_stock_machine() {
 
 #[test]
 fn what_a_node_writes_is_its_own_and_gone_with_it() {
-    let mut bench = Bench::new("f-private");
+    let mut bench = Bench::new(name("private"));
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 0, 12));
     let files = ["/etc/cni/net.d/10-x.conflist", "/var/run/x", "/opt/cni/bin/x", "/var/log/x", "/var/lib/x"];
     for file in files {
@@ -106,7 +106,7 @@ fn what_a_node_writes_is_its_own_and_gone_with_it() {
 
 #[test]
 fn everything_ends_with_its_owner_and_handles_only_fail() {
-    let mut bench = Bench::new("f-end");
+    let mut bench = Bench::new(name("end"));
     let node = bench.node("one", 0, 11);
     let pod = node.add_netns("p").unwrap();
     let mut daemon = pod.command("sleep").unwrap().arg("1000").spawn().unwrap();
@@ -115,11 +115,11 @@ fn everything_ends_with_its_owner_and_handles_only_fail() {
     let inodes =
         [node.namespaces(), fabric.namespaces(), bench.internet.namespaces(), &pod.namespaces().unwrap()]
             .map(|namespaces| namespaces.network_inode().unwrap());
-    assert_eq!(ns::keepers().unwrap().iter().filter(|keeper| keeper.lab == "f-end").count(), 3);
+    assert_eq!(ns::keepers().unwrap().iter().filter(|keeper| keeper.lab == name("end")).count(), 3);
     node.power_off();
     assert!(!daemon.wait().unwrap().success(), "killed with its node");
     drop(bench);
-    assert!(ns::keepers().unwrap().iter().all(|keeper| keeper.lab != "f-end"));
+    assert!(ns::keepers().unwrap().iter().all(|keeper| keeper.lab != name("end")));
     assert!(node.enter(|| ()).is_err() && pod.namespaces().is_err() && fabric.drops().is_err());
     assert!(node.command("true").spawn().is_err());
     let left = inodes.iter().filter(|inode| occupied(**inode)).count();

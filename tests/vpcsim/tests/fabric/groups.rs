@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use vpcsim::probe::Echo;
 use vpcsim::wires::{GroupRule, Peer, Wires};
 
-use crate::bench::{Bench, OPEN, ping, tcp, wire_pod};
+use crate::bench::{Bench, OPEN, name, ping, tcp, wire_pod};
 
 fn tcp_port(port: u16, peer: Peer) -> GroupRule {
     GroupRule { protocol: Some(6), ports: Some((port, port)), peer }
@@ -14,7 +14,7 @@ fn tcp_port(port: u16, peer: Peer) -> GroupRule {
 
 #[test]
 fn only_what_a_group_allows_comes_in_and_answers_come_back() {
-    let mut bench = Bench::new("f-sg");
+    let mut bench = Bench::new(name("sg"));
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let _servers = [5432, 8080]
         .map(|port| Echo::start(two.namespaces(), SocketAddr::from(([10, 0, 1, 21], port))).unwrap());
@@ -38,7 +38,7 @@ fn only_what_a_group_allows_comes_in_and_answers_come_back() {
 
 #[test]
 fn members_count_with_every_address_they_have() {
-    let mut bench = Bench::new("f-members");
+    let mut bench = Bench::new(name("members"));
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let _server = Echo::start(two.namespaces(), SocketAddr::from(([10, 0, 1, 21], 7000))).unwrap();
     bench.fabric.set_group_rules("sg-b", &[tcp_port(7000, Peer::Group("sg-a".to_owned()))]).unwrap();
@@ -55,7 +55,7 @@ fn members_count_with_every_address_they_have() {
 
 #[test]
 fn new_rules_replace_the_old_ones() {
-    let mut bench = Bench::new("f-rules");
+    let mut bench = Bench::new(name("rules"));
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let _server = Echo::start(two.namespaces(), SocketAddr::from(([10, 0, 1, 21], 7000))).unwrap();
     bench.fabric.set_groups("eni-two-0", &["sg-x".to_owned()]).unwrap();

@@ -7,7 +7,7 @@ use vpcsim::ns::Namespaces;
 use vpcsim::trouble::{ImdsTrouble, Omission, OmissionKind, TroubleSettings};
 use vpcsim::wires::Wires as _;
 
-use crate::bench::{exchange, wire_pod};
+use crate::bench::{exchange, name, wire_pod};
 
 /// Status and body; `None`: no answer.
 fn http(from: &Namespaces, method: &str, path: &str, headers: &[(&str, &str)]) -> Option<(u16, String)> {
@@ -37,7 +37,7 @@ fn lab(name: &str) -> Lab {
 
 #[test]
 fn each_node_reads_its_own_tree() {
-    let lab = lab("f-imds");
+    let lab = lab(name("imds"));
     let (one, two) = (lab.node("one").unwrap(), lab.node("two").unwrap());
     let from = one.namespaces();
     let held = token(from).unwrap();
@@ -48,6 +48,7 @@ fn each_node_reads_its_own_tree() {
     assert_eq!(ok("meta-data/instance-id"), one.instance_id());
     assert_eq!(ok("meta-data/instance-type"), "m5.large");
     assert_eq!(ok("meta-data/placement/region"), "us-west-2");
+    assert_eq!(ok("meta-data/placement/availability-zone/"), "us-west-2a", "botocore asks with a slash");
     let mac = ok("meta-data/mac");
     assert_eq!(ok("meta-data/network/interfaces/macs"), format!("{mac}/"));
     assert_eq!(ok("meta-data/network/interfaces/macs/"), format!("{mac}/"));
@@ -91,7 +92,7 @@ fn each_node_reads_its_own_tree() {
 
 #[test]
 fn version_one_and_bad_token_requests_are_refused() {
-    let lab = lab("f-imdsv2");
+    let lab = lab(name("imdsv2"));
     let node = lab.node("one").unwrap();
     let from = node.namespaces();
     let status = |method, path, headers: &[(&str, &str)]| http(from, method, path, headers).unwrap().0;
@@ -108,7 +109,7 @@ fn version_one_and_bad_token_requests_are_refused() {
 
 #[test]
 fn a_pod_behind_the_node_gets_no_token_at_hop_limit_one() {
-    for (name, hop_limit) in [("f-hop1", 1), ("f-hop2", 2)] {
+    for (name, hop_limit) in [(name("hop1"), 1), (name("hop2"), 2)] {
         let mut one = NodeSpec::new("one");
         one.instance.secondary_addresses = 1;
         let spec = LabSpec { imds_hop_limit: hop_limit, ..LabSpec::instant(name).with_node(one) };
@@ -128,7 +129,7 @@ fn a_pod_behind_the_node_gets_no_token_at_hop_limit_one() {
 
 #[test]
 fn only_primary_enis_reach_the_service() {
-    let lab = lab("f-imds-primary");
+    let lab = lab(name("imds-primary"));
     let node = lab.node("one").unwrap();
     let port = vpcsim::wires::Port {
         eni: "eni-second".to_owned(),
@@ -150,7 +151,7 @@ fn only_primary_enis_reach_the_service() {
 
 #[test]
 fn trouble_shows() {
-    let lab = lab("f-imds-trouble");
+    let lab = lab(name("imds-trouble"));
     let node = lab.node("one").unwrap();
     let from = node.namespaces();
     let held = token(from).unwrap();

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use vpcsim::probe::{self, Echo};
 use vpcsim::wires::Wires;
 
-use crate::bench::{Bench, eventually, ip, loosen, nft, ping, set_up_secondary, wire_pod};
+use crate::bench::{Bench, eventually, ip, loosen, name, nft, ping, set_up_secondary, wire_pod};
 
 #[test]
 fn pods_of_two_nodes_reach_each_other_across_subnets_with_jumbo_frames() {
-    let mut bench = Bench::new("f-across");
+    let mut bench = Bench::new(name("across"));
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let second = bench.plug(&one, 1, 0, 12);
     set_up_secondary(&one, &second);
@@ -34,7 +34,7 @@ fn pods_of_two_nodes_reach_each_other_across_subnets_with_jumbo_frames() {
 
 #[test]
 fn nodes_of_one_subnet_reach_each_other() {
-    let mut bench = Bench::new("f-subnet");
+    let mut bench = Bench::new(name("subnet"));
     let (one, _two) = (bench.node("one", 0, 11), bench.node("two", 0, 12));
     assert!(ping(one.namespaces(), [10, 0, 0, 12]), "the fabric answers ARP for the neighbour");
     assert!(!ping(one.namespaces(), [10, 0, 0, 77]), "and not for what nobody has");
@@ -42,7 +42,7 @@ fn nodes_of_one_subnet_reach_each_other() {
 
 #[test]
 fn a_source_that_is_not_assigned_to_the_eni_is_dropped_and_counted() {
-    let mut bench = Bench::new("f-spoof");
+    let mut bench = Bench::new(name("spoof"));
     let (one, _two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let second = bench.plug(&one, 1, 0, 12);
     set_up_secondary(&one, &second);
@@ -68,7 +68,7 @@ fn a_source_that_is_not_assigned_to_the_eni_is_dropped_and_counted() {
 
 #[test]
 fn without_source_dest_check_any_source_passes() {
-    let mut bench = Bench::new("f-nocheck");
+    let mut bench = Bench::new(name("nocheck"));
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let mut port = bench.port(&one, 1, 0, 12);
     port.source_dest_check = false;
@@ -83,7 +83,7 @@ fn without_source_dest_check_any_source_passes() {
 
 #[test]
 fn an_unassigned_address_stops_at_once_even_for_open_connections() {
-    let mut bench = Bench::new("f-unassign");
+    let mut bench = Bench::new(name("unassign"));
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     let net = "10.0.0.101/32".parse().unwrap();
     bench.fabric.route("eni-one-0", net).unwrap();
@@ -102,7 +102,7 @@ fn an_unassigned_address_stops_at_once_even_for_open_connections() {
 
 #[test]
 fn the_internet_sees_the_nodes_address_after_snat() {
-    let mut bench = Bench::new("f-snat");
+    let mut bench = Bench::new(name("snat"));
     let one = bench.node("one", 0, 11);
     bench.fabric.route("eni-one-0", "10.0.0.101/32".parse().unwrap()).unwrap();
     let pod = wire_pod(&one, "p1", Ipv4Addr::new(10, 0, 0, 101), 254);
@@ -120,7 +120,7 @@ fn the_internet_sees_the_nodes_address_after_snat() {
 
 #[test]
 fn ipv6_prefixes_are_delivered_and_checked() {
-    let mut bench = Bench::new("f-v6");
+    let mut bench = Bench::new(name("v6"));
     let (one, two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
     bench.fabric.route("eni-one-0", "2001:db8::a/128".parse().unwrap()).unwrap();
     bench.fabric.route("eni-two-0", "2001:db8::b:0/112".parse().unwrap()).unwrap();

@@ -8,12 +8,12 @@ use vpcsim::cloud::{AttachInterface, AttachmentStatus, CreateInterface, SubnetId
 use vpcsim::lab::{self, Lab, LabSpec, NodeSpec};
 use vpcsim::{ns, probe};
 
-use crate::bench::{eventually, exchange, ping};
+use crate::bench::{eventually, exchange, ip, name, ping};
 use crate::metadata::{get, token};
 
 #[test]
 fn what_ec2_attaches_appears_and_what_it_detaches_vanishes() {
-    let lab = Lab::start(LabSpec::instant("f-attach").with_node(NodeSpec::new("one"))).unwrap();
+    let lab = Lab::start(LabSpec::instant(name("attach")).with_node(NodeSpec::new("one"))).unwrap();
     let node = lab.node("one").unwrap();
     let instance = node.instance_id().into();
     let device = node.namespaces().clone();
@@ -38,7 +38,7 @@ fn what_ec2_attaches_appears_and_what_it_detaches_vanishes() {
 
 #[test]
 fn nodes_come_and_go_and_addresses_come_back() {
-    let lab = Lab::start(LabSpec::instant("f-nodes").with_node(NodeSpec::new("one"))).unwrap();
+    let lab = Lab::start(LabSpec::instant(name("nodes")).with_node(NodeSpec::new("one"))).unwrap();
     let free = || lab.with_cloud(|cloud| cloud.stats().free);
     let before = free();
     let two = lab.add_node(NodeSpec::new("two").in_subnet("10.0.1.0/24").of_type("c5.xlarge")).unwrap();
@@ -59,8 +59,46 @@ fn nodes_come_and_go_and_addresses_come_back() {
 }
 
 #[test]
+fn a_reboot_keeps_disk_and_enis_and_nothing_else() {
+    let mut one = NodeSpec::new("one");
+    one.instance.secondary_addresses = 1;
+    let lab =
+        Lab::start(LabSpec::instant(name("reboot")).with_node(one).with_node(NodeSpec::new("two"))).unwrap();
+    let (one, two) = (lab.node("one").unwrap(), lab.node("two").unwrap());
+    let read = |path: &str| std::fs::read_to_string(one.path(path)).unwrap();
+    let boot_id =
+        || one.enter(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id")).unwrap().unwrap();
+    let (machine_id, before) = (read("/etc/machine-id"), boot_id());
+    assert_ne!(machine_id, std::fs::read_to_string(two.path("/etc/machine-id")).unwrap());
+    assert_ne!(
+        before,
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap(),
+        "not the machine's"
+    );
+    std::fs::write(one.path("/etc/cni/net.d/10-x.conflist"), "kept").unwrap();
+    std::fs::write(one.path("/run/x"), "lost").unwrap();
+    one.add_netns("p").unwrap();
+    let mut daemon = one.command("sleep").arg("1000").spawn().unwrap();
+
+    lab.reboot_node("one").unwrap();
+    assert!(!daemon.wait().unwrap().success(), "processes end");
+    assert_eq!(read("/etc/cni/net.d/10-x.conflist"), "kept");
+    assert!(!one.path("/run/x").exists() && one.netns("p").namespaces().is_err());
+    assert_eq!(read("/etc/machine-id"), machine_id);
+    assert_ne!(boot_id(), before);
+    assert!(ping(one.namespaces(), two.primary().unwrap().address.octets()), "eth0 is back");
+    let secondary = lab.with_cloud(|cloud| cloud.interfaces_of(&one.instance_id().into())[0].secondaries[0]);
+    ip(one.namespaces(), &format!("addr add {secondary}/32 dev eth0\n"));
+    assert!(ping(two.namespaces(), secondary.octets()), "what is assigned is still delivered");
+    lab.reboot_node("one").unwrap();
+    assert_eq!(read("/etc/cni/net.d/10-x.conflist"), "kept", "twice");
+    assert_eq!(lab.with_cloud(|cloud| cloud.stats().wire_faults), Vec::<String>::new());
+}
+
+#[test]
 fn nodes_and_the_internet_reach_each_other_as_they_should() {
-    let spec = LabSpec::instant("f-reach").with_node(NodeSpec::new("one")).with_node(NodeSpec::new("two"));
+    let spec =
+        LabSpec::instant(name("reach")).with_node(NodeSpec::new("one")).with_node(NodeSpec::new("two"));
     let lab = Lab::start(spec).unwrap();
     let one = lab.node("one").unwrap();
     let two = lab.node("two").unwrap().primary().unwrap();
@@ -72,7 +110,7 @@ fn nodes_and_the_internet_reach_each_other_as_they_should() {
 
 #[test]
 fn a_node_calls_ec2_with_the_keys_of_its_metadata_service() {
-    let lab = Lab::start(LabSpec::instant("f-ec2").with_node(NodeSpec::new("one"))).unwrap();
+    let lab = Lab::start(LabSpec::instant(name("ec2")).with_node(NodeSpec::new("one"))).unwrap();
     let node = lab.node("one").unwrap();
     let held = token(node.namespaces()).unwrap();
     let read = |path: &str| get(node.namespaces(), &held, &format!("meta-data/{path}")).1;
@@ -104,35 +142,57 @@ fn a_node_calls_ec2_with_the_keys_of_its_metadata_service() {
 }
 
 #[test]
+fn nodes_with_ipv6_addresses_reach_each_other_by_them() {
+    let mut spec = LabSpec::instant(name("six"));
+    spec.cloud.vpc_ipv6_cidrs = vec!["2600:1f14:0:100::/56".parse().unwrap()];
+    for (subnet, range) in spec.cloud.subnets.iter_mut().zip(["2600:1f14:0:100::/64", "2600:1f14:0:101::/64"])
+    {
+        subnet.ipv6_cidr = Some(range.parse().unwrap());
+    }
+    for name in ["one", "two"] {
+        let mut node = NodeSpec::new(name);
+        node.instance.ipv6_addresses = 1;
+        spec = spec.with_node(node);
+    }
+    let lab = Lab::start(spec).unwrap();
+    let (one, two) = (lab.node("one").unwrap(), lab.node("two").unwrap());
+    let to = two.primary().unwrap().ipv6.expect("an address").into();
+    eventually("IPv6", || probe::ping(one.namespaces(), None, to, 56).unwrap());
+    let held = token(one.namespaces()).unwrap();
+    let own = one.primary().unwrap().ipv6.unwrap().to_string();
+    assert_eq!(get(one.namespaces(), &held, "meta-data/ipv6").1, own);
+}
+
+#[test]
 fn a_lab_owns_its_name_and_leaves_nothing() {
-    let lab = Lab::start(LabSpec::instant("f-own").with_node(NodeSpec::new("one"))).unwrap();
+    let lab = Lab::start(LabSpec::instant(name("own")).with_node(NodeSpec::new("one"))).unwrap();
     let directory = lab.directory().to_owned();
     assert!(directory.is_dir());
-    let refused = Lab::start(LabSpec::instant("f-own")).unwrap_err().to_string();
-    assert!(refused.contains("f-own is up already"), "{refused}");
-    assert_eq!(lab::owner("f-own"), Some(std::process::id()));
-    assert!(!lab::clear("f-own").unwrap(), "a living lab is not cleared away");
+    let refused = Lab::start(LabSpec::instant(name("own"))).unwrap_err().to_string();
+    assert!(refused.contains(" is up already"), "{refused}");
+    assert_eq!(lab::owner(name("own")), Some(std::process::id()));
+    assert!(!lab::clear(name("own")).unwrap(), "a living lab is not cleared away");
     assert!(Lab::start(LabSpec::instant("../x")).is_err());
     lab.shutdown();
     assert!(!directory.exists());
-    assert!(ns::keepers().unwrap().iter().all(|keeper| keeper.lab != "f-own"));
-    assert!(!lab::names().unwrap().contains(&"f-own".to_owned()));
+    assert!(ns::keepers().unwrap().iter().all(|keeper| keeper.lab != name("own")));
+    assert!(!lab::names().unwrap().contains(&name("own").to_owned()));
 }
 
 #[test]
 fn a_spec_that_cannot_be_leaves_nothing() {
-    let mut spec = LabSpec::instant("f-bad");
+    let mut spec = LabSpec::instant(name("bad"));
     spec.cloud.subnets[0].cidr = "192.168.0.0/24".parse().unwrap();
     assert!(Lab::start(spec).is_err());
-    assert!(!lab::names().unwrap().contains(&"f-bad".to_owned()));
+    assert!(!lab::names().unwrap().contains(&name("bad").to_owned()));
 }
 
 #[test]
 fn a_panic_cleans_up_as_well() {
     let panicked = std::panic::catch_unwind(|| {
-        let _lab = Lab::start(LabSpec::instant("f-panic").with_node(NodeSpec::new("one"))).unwrap();
+        let _lab = Lab::start(LabSpec::instant(name("panic")).with_node(NodeSpec::new("one"))).unwrap();
         panic!("on purpose");
     });
     assert!(panicked.is_err());
-    assert!(!lab::names().unwrap().contains(&"f-panic".to_owned()));
+    assert!(!lab::names().unwrap().contains(&name("panic").to_owned()));
 }
