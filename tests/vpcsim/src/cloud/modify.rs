@@ -149,7 +149,7 @@ mod tests {
     fn the_primary_ipv6_address_stays_once_it_is_one() {
         let (mut cloud, _) = cloud_with("m5.large");
         let eni = new_eni(&mut cloud, 0).id;
-        let mut set = |cloud: &mut Cloud, on| {
+        let set = |cloud: &mut Cloud, on| {
             code(cloud.modify_network_interface_attribute(Millis(1), &eni, &Attribute::PrimaryIpv6(on)))
         };
         assert_eq!(set(&mut cloud, true), "InvalidParameterValue", "there is no address yet");
