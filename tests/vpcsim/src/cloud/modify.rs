@@ -119,3 +119,55 @@ impl Cloud {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testbed::{NODE, cloud_with, new_eni, told};
+    use super::super::{Delay, InstanceId};
+    use super::*;
+
+    fn code(result: Result<(), ApiError>) -> String {
+        result.err().map_or_else(String::new, |refused| refused.code.into_owned())
+    }
+
+    #[test]
+    fn new_groups_reach_the_wires() {
+        let (mut cloud, log) = cloud_with("m5.large");
+        let eni = cloud.interfaces_of(&InstanceId::from(NODE))[0].id.clone();
+        let group = cloud.groups().next().unwrap().id.clone();
+        let mut set = |groups| {
+            code(cloud.modify_network_interface_attribute(Millis(1), &eni, &Attribute::Groups(groups)))
+        };
+        assert_eq!(set(vec![group.clone()]), "");
+        assert_eq!(told(&log), ["groups 1"]);
+        assert_eq!(set(vec![GroupId::from("sg-0123456789abcdef0")]), "InvalidSecurityGroupID.NotFound");
+        assert_eq!(set(vec![group; 6]), "SecurityGroupsPerInterfaceLimitExceeded");
+        assert_eq!(told(&log), [""; 0]);
+    }
+
+    #[test]
+    fn the_primary_ipv6_address_stays_once_it_is_one() {
+        let (mut cloud, _) = cloud_with("m5.large");
+        let eni = new_eni(&mut cloud, 0).id;
+        let set = |cloud: &mut Cloud, on| {
+            code(cloud.modify_network_interface_attribute(Millis(1), &eni, &Attribute::PrimaryIpv6(on)))
+        };
+        assert_eq!(set(&mut cloud, true), "InvalidParameterValue", "there is no address yet");
+        let one = super::super::Wanted6 { count: 1, ..super::super::Wanted6::default() };
+        cloud.assign_ipv6_addresses(Millis(1), &eni, &one).unwrap();
+        assert_eq!(set(&mut cloud, true), "");
+        assert_eq!(set(&mut cloud, false), "InvalidParameterValue");
+    }
+
+    #[test]
+    fn a_permission_is_given_once() {
+        let (mut cloud, _) = cloud_with("m5.large");
+        let eni = new_eni(&mut cloud, 0).id;
+        let mut permit = |account: &str| {
+            let made = cloud.create_network_interface_permission(Millis(1), &eni, account, "INSTANCE-ATTACH");
+            code(made.map(|_| ()))
+        };
+        assert_eq!([permit("1"), permit("2"), permit("1")], ["", "", "InvalidPermission.Duplicate"]);
+        assert_eq!(cloud.enis_seen(Delay::NONE).count(), 2);
+    }
+}

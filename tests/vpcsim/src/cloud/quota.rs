@@ -46,7 +46,8 @@ impl Cloud {
         let cards: Vec<u32> =
             self.enis.values().filter_map(|other| other.attached_to(instance)).map(|to| to.card).collect();
         let same_card = cards.iter().filter(|other| **other == card).count();
-        if cards.len() >= limits.enis || same_card >= on_card {
+        // The type's limit is the sum of its cards' limits, so the cards' limits are all there is to check.
+        if same_card >= on_card {
             return Err(ApiError::new(
                 "AttachmentLimitExceeded",
                 format!("Interface count {} exceeds the limit for {}", cards.len() + 1, limits.name),

@@ -24,6 +24,10 @@ fn all_that_is_asked_for_or_nothing() {
     let (mut cloud, _) = cloud();
     let before = free(&cloud);
     let v6 = Wanted6 { addresses: vec!["2600:1f15::9".parse().unwrap()], ..Wanted6::default() };
+    let named = |addresses: &[[u8; 4]]| Wanted {
+        addresses: addresses.iter().map(|octets| (*octets).into()).collect(),
+        ..Wanted::default()
+    };
     let many = Wanted { count: 30, ..Wanted::default() };
     for (request, code) in [
         (CreateInterface { wanted: many.clone(), wanted6: v6, ..ask() }, "InvalidParameterValue"),
@@ -51,6 +55,10 @@ fn all_that_is_asked_for_or_nothing() {
             },
             "InvalidIPAddress.InUse",
         ),
+        (
+            CreateInterface { wanted: named(&[[10, 0, 1, 50], [10, 0, 1, 255]]), ..ask() },
+            "InvalidParameterValue",
+        ),
         (CreateInterface::new(&SubnetId::from("subnet-0123456789abcdef0")), "InvalidSubnetID.NotFound"),
     ] {
         let refused = cloud.create_network_interface(Millis(0), &request).unwrap_err();
@@ -60,6 +68,17 @@ fn all_that_is_asked_for_or_nothing() {
             "{request:?}"
         );
     }
+}
+
+#[test]
+fn a_refused_address_leaves_the_others_free() {
+    let (mut cloud, _) = cloud();
+    let free6 = "2600:1f14::9".parse().unwrap();
+    let half6 = Wanted6 { addresses: vec![free6, "2600:1f15::9".parse().unwrap()], ..Wanted6::default() };
+    cloud.create_network_interface(Millis(0), &CreateInterface { wanted6: half6, ..ask() }).unwrap_err();
+    let wanted6 = Wanted6 { addresses: vec![free6], ..Wanted6::default() };
+    let eni = cloud.create_network_interface(Millis(0), &CreateInterface { wanted6, ..ask() }).unwrap();
+    assert_eq!(cloud.whose(free6.into()).unwrap().eni, eni.id);
 }
 
 #[test]
