@@ -185,14 +185,17 @@ impl Pool {
         self.complain(cause, out);
     }
 
-    /// Decides that an idle ENI leaves; nothing is done before that is on disk.
+    /// Decides that an ENI leaves, once nothing on it is in use or cools; nothing is done before that is on disk.
     pub(crate) fn mark_leaving(&mut self, slot: Slot) {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        if !eni.staying() || eni.role != Role::Secondary {
+        if !eni.staying() || eni.role != Role::Secondary || !eni.counts.idle() {
             return;
         }
-        assert!(eni.counts.idle(), "ENI {} would leave with addresses in use", eni.id);
         eni.stage = Stage::Leaving(Exit::Marked);
+        if !eni.ever_attached {
+            // No place of its own: after a crash nobody must take the host's device at that place for this ENI's.
+            eni.device = DeviceIndex(0);
+        }
         eni.retry.clear();
         eni.host_retry.clear();
         let record = eni.record();

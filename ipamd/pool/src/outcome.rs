@@ -81,7 +81,7 @@ impl Pool {
                     self.unassigned(now, slot, net);
                 }
                 self.settle_intent(id);
-                self.settle_unassigns(slot);
+                self.settle_doubts(slot);
             }
             (Op { about: About::Create { .. }, .. }, Ok(Ec2Answer::Created(seen))) => {
                 self.gates.action(Action::Create).clear();
@@ -239,6 +239,7 @@ impl Pool {
                 self.describing.want(now.after(DESCRIBE_LAG));
             }
             FailureClass::Unknown => {
+                eni.expects = eni.expects.saturating_add(places_of(by));
                 eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
                 self.doubt(slot, now, now);
             }
