@@ -7,6 +7,7 @@ use crate::backoff::Action;
 use crate::demand::Surplus;
 use crate::effect::Ec2Call;
 use crate::eni::{Role, Slot, Stage};
+use crate::ids::EniId;
 use crate::machine::{Intent, Pool};
 use crate::ops::About;
 use crate::targets::Verdict;
@@ -28,7 +29,7 @@ impl Pool {
         for slot in self.emptiest_first() {
             gave |= self.unassign_some(now, slot, &mut surplus);
         }
-        if gave { self.demand.gave(now) } else { self.demand.postpone(now) }
+        if gave { self.demand.gave(now) } else { self.demand.postpone(now, verdict) }
     }
 
     /// Secondary ENIs that nobody uses, last device first, with their number of blocks and free addresses.
@@ -150,11 +151,16 @@ impl Pool {
         }
     }
 
+    /// Whether the ledger knows of a doubt about this ENI.
+    pub(crate) fn doubted(&self, id: &EniId) -> bool {
+        self.intents.values().any(|i| i.eni.as_ref() == Some(id) && i.doubted.is_some())
+    }
+
     /// Notes on disk that something of an ENI is doubtful, so that a crash does not forget it.
     pub(crate) fn note_doubt(&mut self, now: Time, slot: Slot) {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let id = eni.id.clone();
-        if self.intents.values().any(|i| i.eni.as_ref() == Some(&id) && i.doubted.is_some()) {
+        if self.doubted(&id) {
             return;
         }
         let op = self.ops.name();

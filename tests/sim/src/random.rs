@@ -302,10 +302,10 @@ impl Engine {
 
     fn schedule_outside(&mut self) {
         let swarm = self.swarm;
-        let new: Vec<RequestId> =
-            self.world.runtime.messages.iter().filter(|(_, m)| !m.arrived).map(|(r, _)| *r).collect();
-        for request in new {
-            let delay = swarm.wire.draw(&mut self.seed);
+        let new: Vec<(RequestId, bool)> =
+            self.world.runtime.messages.iter().filter(|(_, m)| !m.arrived).map(|(r, m)| (*r, m.again)).collect();
+        for (request, again) in new {
+            let delay = if again { 5_000 } else { swarm.wire.draw(&mut self.seed) };
             self.plan(Matter::Arrive(request), delay, Action::Arrive(request));
         }
         if !self.world.disk.unsynced.is_empty() && !self.scheduled.contains(&Matter::Fsync) {

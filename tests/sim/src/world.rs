@@ -523,10 +523,10 @@ impl World {
             }
             self.renew(n);
         }
-        for ip in std::mem::take(&mut self.oracle.promised).into_keys() {
+        for ip in std::mem::take(&mut self.oracle.durable).into_keys() {
             self.oracle.rests.insert(ip, self.now);
         }
-        self.oracle.durable.clear();
+        self.oracle.promised.clear();
         self.oracle.releasing.clear();
         self.settings.boot = podwire_pool::BootId::new(format!("boot-{}", self.tally.crashes));
         self.boot(false)
@@ -572,6 +572,7 @@ impl World {
             ask,
             started: self.now,
             dead: false,
+            again: false,
             arrived: false,
             deadline: self.now + 75_000,
         };
@@ -635,6 +636,7 @@ impl World {
             ask: Ask::Gc(self.runtime.valid()),
             started: self.now,
             dead: false,
+            again: false,
             arrived: false,
             deadline: u64::MAX,
         };
@@ -680,6 +682,7 @@ impl World {
                 self.marks.reach("release kept pending");
                 if let Some(message) = self.runtime.messages.get_mut(&request) {
                     message.arrived = false;
+                    message.again = true;
                 }
                 Ok(())
             }
