@@ -104,9 +104,9 @@ impl Demand {
         self.quiet = None;
     }
 
-    /// Nothing could be given back although it was time: look again later.
-    pub(crate) fn postpone(&mut self, now: Time) {
-        self.quiet = self.quiet.map(|(_, least)| (now, least));
+    /// Nothing could be given back although it was time: what is in excess now has to last once more.
+    pub(crate) fn postpone(&mut self, now: Time, verdict: &Verdict) {
+        self.quiet = Some((now, Surplus::of(verdict)));
     }
 
     /// When the excess will have lasted long enough.

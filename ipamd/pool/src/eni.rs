@@ -98,6 +98,8 @@ pub(crate) struct Eni {
     pub(crate) changed: Time,
     /// Unclear: nothing is given or taken.
     pub(crate) doubt: Option<Doubt>,
+    /// Places an assignment with an unknown outcome may have filled: what a Describe finds there is new.
+    pub(crate) expects: u32,
     /// A Describe missed it, first then.
     pub(crate) missing: Option<Time>,
     /// EC2 should delete it with the instance, and does not know yet.
@@ -155,10 +157,11 @@ impl Eni {
             touched: OpId(0),
             changed: Time::default(),
             doubt: None,
+            expects: 0,
             missing: None,
             wants_termination: false,
             termination_op: None,
-            ever_attached: stage != Stage::Created,
+            ever_attached: !matches!(stage, Stage::Created | Stage::Leaving(Exit::Delete)),
             refresh: false,
             blocks: BTreeSet::new(),
             adding: BTreeSet::new(),
@@ -197,6 +200,7 @@ impl Eni {
         let stage = match record.stage {
             EniStage::Created => Stage::Created,
             EniStage::Attached => Stage::Attached,
+            EniStage::Leaving if is_primary(record.card, record.device) => Stage::Leaving(Exit::Delete),
             EniStage::Leaving => Stage::Leaving(Exit::Unhost),
         };
         let role = if is_primary(record.card, record.device) && record.stage == EniStage::Attached {

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::address::BlockState;
+use crate::address::{BlockState, State};
 use crate::backoff::host_cause;
 use crate::effect::{Effect, HostChange};
-use crate::eni::{Exit, Role, Slot, Stage};
+use crate::eni::{Eni, Exit, Role, Slot, Stage};
 use crate::ids::OpId;
 use crate::input::FailureClass;
 use crate::machine::Pool;
@@ -33,6 +33,10 @@ impl Pool {
                 Stage::Created => None,
                 Stage::Attached if !eni.configured || eni.refresh => self.configure(slot),
                 Stage::Attached => self.next_sources(slot),
+                Stage::Leaving(Exit::Unhost) if self.displaced(slot) => {
+                    self.to_detach(slot);
+                    None
+                }
                 Stage::Leaving(Exit::Unhost) => {
                     let change =
                         HostChange::RemoveEni { eni: eni.id.clone(), card: eni.card, device: eni.device };
@@ -47,6 +51,20 @@ impl Pool {
                 }
                 out.push(Effect::Host { op, change });
             }
+        }
+    }
+
+    /// Whether another ENI has its place by now: then the host's device there is not this one's.
+    fn displaced(&self, slot: Slot) -> bool {
+        let Some(eni) = self.ledger.eni(slot) else { return false };
+        let same = |e: &Eni| e.card == eni.card && e.device == eni.device && e.stage == Stage::Attached;
+        self.ledger.enis().any(|(other, e)| other != slot && same(e))
+    }
+
+    fn to_detach(&mut self, slot: Slot) {
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.configured = false;
+            eni.stage = Stage::Leaving(Exit::Detach);
         }
     }
 
@@ -140,7 +158,8 @@ impl Pool {
             }
             About::RemoveEni { slot } => self.unhosted(now, slot, outcome, out),
             About::Flush { address, tries } => {
-                if outcome.is_err() && tries < FLUSH_TRIES {
+                let cooling = self.ledger.address(address).is_some_and(|a| matches!(a.state, State::Cooling { .. }));
+                if outcome.is_err() && tries < FLUSH_TRIES && cooling {
                     self.flush(now, address, tries + 1, out);
                 }
             }
@@ -223,8 +242,7 @@ impl Pool {
         let done = self.host_step(now, slot, outcome, out);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         if eni.stage == Stage::Leaving(Exit::Unhost) && (done || eni.host_retry.tries() >= UNHOST_TRIES) {
-            eni.configured = false;
-            eni.stage = Stage::Leaving(Exit::Detach);
+            self.to_detach(slot);
         }
     }
 }

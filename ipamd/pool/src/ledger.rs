@@ -14,6 +14,9 @@ use crate::settings::Settings;
 use crate::time::Time;
 use crate::tuning::count;
 
+/// How much longer an address rests whose flush is not answered. *Source*: our choice.
+const A_WHILE: Duration = Duration::from_secs(1);
+
 /// Where an allocation is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
@@ -235,19 +238,30 @@ impl Ledger {
         Some(*ip)
     }
 
-    /// Ends the cooling of all that rested long enough.
-    pub(crate) fn warm_up(&mut self, now: Time, cooldown: Duration) {
+    /// Ends the cooling of all that rested long enough; those that are `busy` still rest a second longer.
+    pub(crate) fn warm_up(&mut self, now: Time, cooldown: Duration, busy: impl Fn(IpAddr) -> bool) {
         while let Some((since, ip)) = self.cooling.first().copied() {
             if now < since.after(cooldown) {
                 break;
             }
-            self.set_address(ip, State::Free { since: now });
+            if !busy(ip) {
+                self.set_address(ip, State::Free { since: now });
+                continue;
+            }
+            let longer = since.max(Time::from_ms(now.as_ms().saturating_sub(millis(cooldown)))).after(A_WHILE);
+            let state = self.addresses.get(&ip).map(|a| a.state.clone());
+            let Some(State::Cooling { sandbox, .. }) = state else { break };
+            self.set_address(ip, State::Cooling { since: longer, sandbox });
         }
     }
 
     /// The address that cooled longest, where it may be used.
-    pub(crate) fn oldest_cooling(&self, settings: &Settings) -> Option<(Time, IpAddr)> {
-        self.cooling.iter().copied().find(|(_, ip)| {
+    pub(crate) fn oldest_cooling(
+        &self,
+        settings: &Settings,
+        busy: impl Fn(IpAddr) -> bool,
+    ) -> Option<(Time, IpAddr)> {
+        self.cooling.iter().copied().filter(|(_, ip)| !busy(*ip)).find(|(_, ip)| {
             self.addresses.get(ip).is_some_and(|address| {
                 self.blocks.get(&address.block).is_some_and(|block| {
                     block.offered()
@@ -341,6 +355,10 @@ impl Ledger {
             self.set_address(*ip, state);
         }
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn enter(block: &mut Block, ip: IpAddr, state: &State) {

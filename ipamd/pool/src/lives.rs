@@ -17,8 +17,6 @@ use crate::tuning::{ATTACH_TRIES, DESCRIBE_LAG, LIMIT_MEMORY};
 
 /// How long a detached ENI needs until it can be deleted. *Source*: design §7 (EC2 model: 2 to 3 s).
 const DETACH_TAKES: Duration = Duration::from_secs(3);
-/// A NotFound this soon after the ENI's creation may be EC2's lag. *Source*: pain-points C24 ("for seconds").
-const YOUNG: Duration = Duration::from_secs(60);
 /// Busy deletes before the attachment is looked at again. *Source*: our choice.
 const DELETE_TRIES: u32 = 5;
 
@@ -123,6 +121,8 @@ impl Pool {
             }
             FailureClass::LimitExceeded => {
                 self.learned_enis = Some((crate::tuning::count(others), now.after(LIMIT_MEMORY)));
+                // Somebody else may have taken the place.
+                self.describing.want(now);
                 self.mark_leaving(slot);
             }
             FailureClass::Unknown => self.doubt(slot, now, now),
@@ -185,14 +185,17 @@ impl Pool {
         self.complain(cause, out);
     }
 
-    /// Decides that an idle ENI leaves; nothing is done before that is on disk.
+    /// Decides that an ENI leaves, once nothing on it is in use or cools; nothing is done before that is on disk.
     pub(crate) fn mark_leaving(&mut self, slot: Slot) {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        if !eni.staying() || eni.role != Role::Secondary {
+        if !eni.staying() || eni.role != Role::Secondary || !eni.counts.idle() {
             return;
         }
-        assert!(eni.counts.idle(), "ENI {} would leave with addresses in use", eni.id);
         eni.stage = Stage::Leaving(Exit::Marked);
+        if !eni.ever_attached {
+            // No place of its own: after a crash nobody must take the host's device at that place for this ENI's.
+            eni.device = DeviceIndex(0);
+        }
         eni.retry.clear();
         eni.host_retry.clear();
         let record = eni.record();
@@ -256,10 +259,6 @@ impl Pool {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         let cause = cause_of(action, failure, None);
         match failure.class {
-            FailureClass::NotFound if action == Action::Delete && now.since(eni.since) >= YOUNG => {
-                self.eni_gone(now, slot);
-                return;
-            }
             FailureClass::NotFound if action == Action::Detach => {
                 eni.attachment = None;
                 eni.stage = Stage::Leaving(Exit::Delete);
@@ -276,8 +275,9 @@ impl Pool {
             | FailureClass::SubnetExhausted
             | FailureClass::SubnetFragmented => {
                 eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
-                let again = eni.retry.tries() >= DELETE_TRIES || failure.class == FailureClass::Unknown;
-                if again {
+                let unclear = matches!(failure.class, FailureClass::Unknown | FailureClass::NotFound);
+                if unclear || eni.retry.tries() >= DELETE_TRIES {
+                    // A Describe tells whether it is gone, or still attached.
                     self.doubt(slot, now, now);
                 }
             }

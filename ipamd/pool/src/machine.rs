@@ -165,7 +165,7 @@ impl Pool {
             self.flush(now, address, 1, out);
         }
         self.requests.forget_old(now);
-        self.ledger.warm_up(now, self.settings.cooldown);
+        self.ledger.warm_up(now, self.settings.cooldown, |ip| self.ops.flushing(ip));
         self.serve(now);
         self.refuse_late(now, out);
         self.tend_hosts(now, out);

@@ -181,6 +181,12 @@ impl Pool {
                 self.suspect_eni(sight, slot, out);
                 return;
             }
+            Stage::Leaving(Exit::Delete) if seen.attached && eni.ec2_op.is_none() && sight.shows(eni.changed) => {
+                // An attach that was given up on came through after all.
+                eni.card = seen.card;
+                eni.device = seen.device;
+                eni.stage = Stage::Leaving(Exit::Detach);
+            }
             Stage::Leaving(Exit::Detach) if away && eni.ec2_op.is_none() => {
                 eni.stage = Stage::Leaving(Exit::Delete);
                 eni.attachment = None;
@@ -250,12 +256,17 @@ impl Pool {
                 self.describing.want(again);
                 continue;
             }
-            let state = if eni.doubt.is_some() {
+            // What an assignment of ours may have brought is new; anything else may have been somebody's.
+            let state = if eni.expects > 0 {
                 State::Free { since: sight.now }
             } else {
                 State::Cooling { since: sight.now, sandbox: None }
             };
-            self.adopt(sight.now, slot, net, &state, out);
+            if self.adopt(sight.now, slot, net, &state, out)
+                && let Some(eni) = self.ledger.eni_mut(slot)
+            {
+                eni.expects = eni.expects.saturating_sub(1);
+            }
         }
     }
 
@@ -277,6 +288,7 @@ impl Pool {
         match since {
             None => {
                 self.ledger.change_block(net, |b| b.suspect = Some(sight.now));
+                self.note_doubt(sight.now, slot);
                 self.describing.want(sight.now.after(GONE_AFTER));
                 let eni = self.ledger.eni(slot).map_or_else(String::new, |e| format!(" of {}", e.id));
                 let what = format!("{net}{eni}, which EC2 does not list,").into();
@@ -326,6 +338,7 @@ impl Pool {
                 eni.missing = Some(sight.now);
                 let what = format!("{}, which EC2 does not show as attached here,", eni.id).into();
                 self.describing.want(sight.now.after(GONE_AFTER));
+                self.note_doubt(sight.now, slot);
                 self.complain(Cause::Quarantined { what }, out);
             }
             Some(since) if sight.asked < since.after(GONE_AFTER) => {
@@ -342,17 +355,22 @@ impl Pool {
     fn lift_doubts(&mut self, sight: Sight) {
         for slot in self.ledger.slots() {
             let Some(eni) = self.ledger.eni_mut(slot) else { continue };
-            let Some(doubt) = eni.doubt else { continue };
+            let Some(doubt) = eni.doubt else {
+                self.settle_doubts(slot);
+                continue;
+            };
             if sight.asked < doubt.asked_from || sight.as_of < eni.touched {
                 self.describing.want(doubt.asked_from.max(sight.now));
                 continue;
             }
             eni.doubt = None;
-            if !sight.shows(doubt.since) {
+            if sight.shows(doubt.since) {
+                eni.expects = 0;
+            } else {
                 // EC2 may still show the time before: look once more.
                 self.describing.want(doubt.since.after(DESCRIBE_LAG));
             }
-            self.settle_unassigns(slot);
+            self.settle_doubts(slot);
         }
     }
 

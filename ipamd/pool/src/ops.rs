@@ -1,6 +1,6 @@
 //! Operations in flight: what was asked of EC2 and of the host, so that each answer finds its question.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -82,12 +82,13 @@ pub(crate) struct Ops {
     open: BTreeMap<OpId, Op>,
     /// As many as addresses were released lately: apart, so that nothing walks over them.
     flushes: BTreeMap<OpId, Op>,
+    flushing: BTreeSet<IpAddr>,
 }
 
 impl Ops {
     /// Ids start at `first`.
     pub(crate) const fn starting_at(first: OpId) -> Self {
-        Self { next: first.0, open: BTreeMap::new(), flushes: BTreeMap::new() }
+        Self { next: first.0, open: BTreeMap::new(), flushes: BTreeMap::new(), flushing: BTreeSet::new() }
     }
 
     /// The id the next one will get.
@@ -100,13 +101,20 @@ impl Ops {
         self.next = self.next.max(next.0);
     }
 
-    /// A new operation.
-    pub(crate) fn open(&mut self, about: About, now: Time, held: Option<Ec2Call>) -> OpId {
+    /// A name for something that is noted like an operation, but not asked of anybody.
+    pub(crate) fn name(&mut self) -> OpId {
         let id = OpId(self.next);
         self.next = self.next.saturating_add(1);
-        let flush = matches!(about, About::Flush { .. });
+        id
+    }
+
+    /// A new operation.
+    pub(crate) fn open(&mut self, about: About, now: Time, held: Option<Ec2Call>) -> OpId {
+        let id = self.name();
+        let flush = if let About::Flush { address, .. } = &about { Some(*address) } else { None };
         let op = Op { about, asked: now, held };
-        if flush {
+        if let Some(address) = flush {
+            self.flushing.insert(address);
             self.flushes.insert(id, op);
         } else {
             self.open.insert(id, op);
@@ -129,6 +137,9 @@ impl Ops {
     /// An operation ended. One that was never asked for cannot end.
     pub(crate) fn close(&mut self, id: OpId) -> Option<Op> {
         if let Some(flush) = self.flushes.remove(&id) {
+            if let About::Flush { address, .. } = &flush.about {
+                self.flushing.remove(address);
+            }
             return Some(flush);
         }
         if self.open.get(&id).is_none_or(|op| op.held.is_some()) {
@@ -140,6 +151,11 @@ impl Ops {
     /// One that was held back will never be asked for.
     pub(crate) fn cancel(&mut self, id: OpId) -> Option<Op> {
         self.open.remove(&id)
+    }
+
+    /// Whether an address is being flushed: a new owner's connections must not be hit.
+    pub(crate) fn flushing(&self, address: IpAddr) -> bool {
+        self.flushing.contains(&address)
     }
 
     /// All but the flushes, oldest first.

@@ -81,7 +81,7 @@ impl Pool {
                     self.unassigned(now, slot, net);
                 }
                 self.settle_intent(id);
-                self.settle_unassigns(slot);
+                self.settle_doubts(slot);
             }
             (Op { about: About::Create { .. }, .. }, Ok(Ec2Answer::Created(seen))) => {
                 self.gates.action(Action::Create).clear();
@@ -239,6 +239,7 @@ impl Pool {
                 self.describing.want(now.after(DESCRIBE_LAG));
             }
             FailureClass::Unknown => {
+                eni.expects = eni.expects.saturating_add(places_of(by));
                 eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
                 self.doubt(slot, now, now);
             }
@@ -280,10 +281,16 @@ impl Pool {
         out: &mut Vec<Effect>,
     ) {
         let cause = cause_of(Action::Unassign, failure, None);
+        // An earlier try with an unknown outcome may have taken them although this one did not.
+        let again = self.ledger.eni(slot).is_some_and(|e| self.doubted(&e.id));
         match failure.class {
             FailureClass::Throttled | FailureClass::Denied => {
                 self.gates.action(Action::Unassign).fail(now, failure.class, cause.clone(), &mut self.jitter);
-                self.keep(nets);
+                if again {
+                    self.stick(slot, nets);
+                } else {
+                    self.keep(nets);
+                }
                 self.settle_intent(id);
             }
             FailureClass::Unknown
@@ -295,16 +302,25 @@ impl Pool {
             | FailureClass::SubnetFragmented => {
                 if let Some(eni) = self.ledger.eni_mut(slot) {
                     eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
-                    eni.stuck.extend(nets.iter().copied());
+                    // EC2 may still do it after the answer was given up on; another try before that could hit the
+                    // addresses in their next life.
+                    eni.retry.pause(now.after(DESCRIBE_LAG));
                 }
+                self.stick(slot, nets);
                 // Settled only when it is known what became of the blocks: by a later try, or by a Describe.
                 if let Some(intent) = self.intents.get_mut(&id) {
                     intent.doubted = Some(now);
                 }
-                self.doubt(slot, now, now);
+                self.doubt(slot, now, now.after(DESCRIBE_LAG));
             }
         }
         self.complain(cause, out);
+    }
+
+    fn stick(&mut self, slot: Slot, nets: &[IpNetwork]) {
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.stuck.extend(nets.iter().copied());
+        }
     }
 
     fn created(&mut self, now: Time, id: OpId, seen: &ObservedEni, out: &mut Vec<Effect>) {

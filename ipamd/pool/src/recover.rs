@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::address::State;
-use crate::eni::{Doubt, Eni, Exit, Stage};
+use crate::eni::{Doubt, Eni, Stage};
 use crate::ids::{OpId, Revision, SandboxKey};
 use crate::ledger::{Phase, Sandbox};
 use crate::machine::{Intent, Pool};
@@ -58,9 +58,12 @@ impl Pool {
                 }
             }
             Record::Unassigned { eni, net, at } => {
-                self.ledger.remove_block(net);
+                let slot = self.ledger.slot_of(&eni);
+                if self.ledger.block(net).is_some_and(|b| Some(b.slot) == slot) {
+                    self.ledger.remove_block(net);
+                }
                 let at = if same_boot { at } else { now };
-                if let Some(slot) = self.ledger.slot_of(&eni)
+                if let Some(slot) = slot
                     && now.since(at) < DESCRIBE_LAG
                     && let Some(eni) = self.ledger.eni_mut(slot)
                 {
@@ -148,7 +151,7 @@ impl Pool {
             let asked_from = if unsettled.contains(&eni.id) {
                 // What was about to be unassigned may be gone, although a Describe still lists it.
                 Some(now.after(DESCRIBE_LAG))
-            } else if !same_boot || matches!(eni.stage, Stage::Created | Stage::Leaving(Exit::Unhost)) {
+            } else if !same_boot || matches!(eni.stage, Stage::Created | Stage::Leaving(_)) {
                 Some(now)
             } else {
                 None

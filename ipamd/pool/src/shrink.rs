@@ -7,7 +7,8 @@ use crate::backoff::Action;
 use crate::demand::Surplus;
 use crate::effect::Ec2Call;
 use crate::eni::{Role, Slot, Stage};
-use crate::machine::Pool;
+use crate::ids::EniId;
+use crate::machine::{Intent, Pool};
 use crate::ops::About;
 use crate::targets::Verdict;
 use crate::time::Time;
@@ -28,7 +29,7 @@ impl Pool {
         for slot in self.emptiest_first() {
             gave |= self.unassign_some(now, slot, &mut surplus);
         }
-        if gave { self.demand.gave(now) } else { self.demand.postpone(now) }
+        if gave { self.demand.gave(now) } else { self.demand.postpone(now, verdict) }
     }
 
     /// Secondary ENIs that nobody uses, last device first, with their number of blocks and free addresses.
@@ -131,13 +132,15 @@ impl Pool {
         self.journal.note(crate::Record::Unassigned { eni: id, net, at: now });
     }
 
-    /// Unassignments with an unknown outcome are settled once no block of the ENI is on its way out.
-    pub(crate) fn settle_unassigns(&mut self, slot: Slot) {
+    /// Doubts about an ENI are settled on disk once nothing of it is doubtful: no block on its way out with an unknown
+    /// outcome, none that EC2 does not list.
+    pub(crate) fn settle_doubts(&mut self, slot: Slot) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        let going = |net: &IpNetwork| {
-            self.ledger.block(*net).is_some_and(|b| matches!(b.state, BlockState::Unassigning(_)))
+        let unclear = |net: &IpNetwork| {
+            let block = self.ledger.block(*net);
+            block.is_some_and(|b| matches!(b.state, BlockState::Unassigning(_)) || b.suspect.is_some())
         };
-        if eni.doubt.is_some() || eni.blocks.iter().any(going) {
+        if eni.doubt.is_some() || eni.missing.is_some() || eni.blocks.iter().any(unclear) {
             return;
         }
         let id = &eni.id;
@@ -146,6 +149,23 @@ impl Pool {
         for op in over {
             self.settle_intent(op);
         }
+    }
+
+    /// Whether the ledger knows of a doubt about this ENI.
+    pub(crate) fn doubted(&self, id: &EniId) -> bool {
+        self.intents.values().any(|i| i.eni.as_ref() == Some(id) && i.doubted.is_some())
+    }
+
+    /// Notes on disk that something of an ENI is doubtful, so that a crash does not forget it.
+    pub(crate) fn note_doubt(&mut self, now: Time, slot: Slot) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let id = eni.id.clone();
+        if self.doubted(&id) {
+            return;
+        }
+        let op = self.ops.name();
+        self.journal.note(crate::Record::Intent { op, create: None, eni: Some(id.clone()) });
+        self.intents.insert(op, Intent { create: None, eni: Some(id), doubted: Some(now) });
     }
 
     /// Blocks that were about to go and stay after all.

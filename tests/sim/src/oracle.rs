@@ -159,6 +159,15 @@ impl Oracle {
     /// The disk has everything up to this revision.
     pub fn synced(&mut self, revision: Revision, records: &[Record]) {
         self.releasing.retain(|_, rev| *rev > revision);
+        for record in records {
+            // Also one that was never shown to its pod: once its release is a fact, it rests.
+            if let Record::Released { addresses, started, .. } = record {
+                for ip in addresses {
+                    let rests = self.rests.entry(*ip).or_default();
+                    *rests = started.as_ms().max(*rests);
+                }
+            }
+        }
         replay(&mut self.durable, records);
     }
 

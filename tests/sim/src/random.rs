@@ -22,6 +22,8 @@ pub struct Failure {
     pub violation: Violation,
     /// What happened, last first.
     pub trace: Vec<(u64, Action)>,
+    /// All inputs and effects, when asked for.
+    pub diary: Vec<String>,
 }
 
 impl fmt::Display for Failure {
@@ -81,6 +83,7 @@ struct Engine {
     scheduled: BTreeSet<Matter>,
     next: u64,
     calm: bool,
+    crashes: u64,
     trace: Vec<(u64, Action)>,
 }
 
@@ -89,8 +92,17 @@ struct Engine {
 /// # Errors
 /// The first invariant broken, with what led to it.
 pub fn run(seed: u64, steps: u64) -> Result<Report, Box<Failure>> {
+    run_with(seed, steps, false)
+}
+
+/// The same, with a diary of every input and effect if wanted.
+///
+/// # Errors
+/// The first invariant broken, with what led to it.
+pub fn run_with(seed: u64, steps: u64, diary: bool) -> Result<Report, Box<Failure>> {
     let mut stream = Seeded::new(seed);
-    let (swarm, world) = Swarm::draw(&mut stream);
+    let (swarm, mut world) = Swarm::draw(&mut stream);
+    world.diary = diary.then(Vec::new);
     let mut engine = Engine {
         seed: stream,
         swarm,
@@ -99,6 +111,7 @@ pub fn run(seed: u64, steps: u64) -> Result<Report, Box<Failure>> {
         scheduled: BTreeSet::new(),
         next: 0,
         calm: false,
+        crashes: 0,
         trace: Vec::new(),
     };
     let outcome = engine.safety(steps).and_then(|()| engine.liveness());
@@ -106,7 +119,8 @@ pub fn run(seed: u64, steps: u64) -> Result<Report, Box<Failure>> {
         Ok(()) => Ok(Report { seeds: 1, tally: engine.world.tally, marks: engine.world.marks }),
         Err(violation) => {
             let trace = engine.trace.into_iter().rev().take(400).collect();
-            Err(Box::new(Failure { seed, violation, trace }))
+            let diary = engine.world.diary.unwrap_or_default();
+            Err(Box::new(Failure { seed, violation, trace, diary }))
         }
     }
 }
@@ -115,10 +129,22 @@ impl Engine {
     fn safety(&mut self, steps: u64) -> Result<(), Violation> {
         self.act(Action::Metadata(0, 0))?;
         for _ in 0..steps {
+            self.forget_dead();
             self.weather()?;
             self.once(None)?;
         }
         Ok(())
+    }
+
+    /// After a crash operations have new names: what was scheduled under old ones is void.
+    fn forget_dead(&mut self) {
+        if self.crashes == self.world.tally.crashes {
+            return;
+        }
+        self.crashes = self.world.tally.crashes;
+        let old = |m: &Matter| matches!(m, Matter::Exec(_) | Matter::Reply(_) | Matter::Host(_) | Matter::Fsync);
+        self.scheduled.retain(|m| !old(m));
+        self.agenda.retain(|_, (m, _)| !old(m));
     }
 
     /// Faults off: everything has to come right, then everything unused has to go back.
@@ -136,8 +162,9 @@ impl Engine {
         for pod in 0..self.world.runtime.pods.len() {
             self.act(Action::Stop(pod))?;
         }
-        self.until(2_400_000)?;
+        self.until(60_000)?;
         self.act(Action::Demand(true))?;
+        self.until(2_400_000)?;
         let changes = self.world.tally.changes;
         self.until(900_000)?;
         self.judge_rest(changes)
@@ -275,10 +302,10 @@ impl Engine {
 
     fn schedule_outside(&mut self) {
         let swarm = self.swarm;
-        let new: Vec<RequestId> =
-            self.world.runtime.messages.iter().filter(|(_, m)| !m.arrived).map(|(r, _)| *r).collect();
-        for request in new {
-            let delay = swarm.wire.draw(&mut self.seed);
+        let new: Vec<(RequestId, bool)> =
+            self.world.runtime.messages.iter().filter(|(_, m)| !m.arrived).map(|(r, m)| (*r, m.again)).collect();
+        for (request, again) in new {
+            let delay = if again { 5_000 } else { swarm.wire.draw(&mut self.seed) };
             self.plan(Matter::Arrive(request), delay, Action::Arrive(request));
         }
         if !self.world.disk.unsynced.is_empty() && !self.scheduled.contains(&Matter::Fsync) {
@@ -379,7 +406,9 @@ impl Engine {
         let world = &self.world;
         let stats = world.pool.stats();
         if stats.cooling + stats.releasing + stats.allocated > 0 {
-            return broken("L3", format!("all pods are gone, the pool says {stats:?}"));
+            let rows = world.pool.rows();
+            let held = rows.iter().find_map(|r| Some((r.address, r.sandbox.clone()?.container_id)));
+            return broken("L3", format!("all pods are gone, but {held:?} of {stats:?}"));
         }
         let busy = world.tally.changes - changes;
         if busy > 0 {

@@ -31,6 +31,8 @@ pub struct Message {
     pub started: u64,
     /// Its plugin is dead: nobody reads the answer.
     pub dead: bool,
+    /// It comes again: the daemon could not take it before.
+    pub again: bool,
     /// It has reached the daemon.
     pub arrived: bool,
     /// When the answer to an ADD is due.

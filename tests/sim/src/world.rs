@@ -153,6 +153,8 @@ pub struct World {
     /// The daemon dies after so many more effects, with so many unsynced revisions kept.
     dying: Option<(usize, usize)>,
     last_op: OpId,
+    /// Every input and effect in words, when asked for.
+    pub diary: Option<Vec<String>>,
 }
 
 impl World {
@@ -175,6 +177,7 @@ impl World {
             wants_metadata: true,
             dying: None,
             last_op: OpId(0),
+            diary: None,
         }
     }
 
@@ -195,6 +198,11 @@ impl World {
     /// # Errors
     /// The first invariant broken.
     pub fn step(&mut self, action: &Action) -> Result<(), Violation> {
+        if let Some(diary) = &mut self.diary
+            && !matches!(action, Action::Wait(_))
+        {
+            diary.push(format!("{:>9} {action:?}", self.now));
+        }
         match action {
             Action::Wait(to) => self.wait(*to)?,
             Action::Exec(op, fate, age) => self.exec(*op, *fate, *age)?,
@@ -250,10 +258,16 @@ impl World {
         let metadata = matches!(&input, Input::Observed(s) if s.source == SnapshotSource::Metadata);
         let before = self.pool.stats().hurried;
         let mut effects = Vec::new();
+        if let Some(diary) = &mut self.diary {
+            diary.push(format!("{:>9} > {input:?}", self.now));
+        }
         self.pool.handle(Time::from_ms(self.now), input, &mut effects);
         self.pool.check().map_err(|v| Violation { id: v.id, what: v.what })?;
         let hurried = self.pool.stats().hurried > before;
         self.marks.sometimes("cooling address used early", hurried);
+        if let Some(diary) = &mut self.diary {
+            diary.extend(effects.iter().map(|e| format!("{:>9}   < {e:?}", self.now)));
+        }
         for effect in effects {
             if let Some((left, keep)) = self.dying {
                 if left == 0 {
@@ -488,6 +502,10 @@ impl World {
         self.last_op = OpId(0);
         self.wants_metadata = true;
         self.pool.check().map_err(|v| Violation { id: v.id, what: format!("after recovery: {}", v.what) })?;
+        if !same_boot {
+            // The daemon binds the ledger to the new boot before anything else happens.
+            self.disk.durable = self.pool.snapshot();
+        }
         self.input(Input::Timer)
     }
 
@@ -500,20 +518,18 @@ impl World {
         self.host = Host::default();
         self.runtime.messages.clear();
         for n in 0..self.runtime.pods.len() {
+            if let Some(Life::Live(ip)) = self.runtime.pods.get(n).map(|p| p.life.clone()) {
+                self.oracle.rests.insert(ip, self.now);
+            }
             self.renew(n);
         }
-        for since in self.oracle.rests.values_mut() {
-            *since = self.now;
-        }
-        for ip in std::mem::take(&mut self.oracle.promised).into_keys() {
+        for ip in std::mem::take(&mut self.oracle.durable).into_keys() {
             self.oracle.rests.insert(ip, self.now);
         }
-        self.oracle.durable.clear();
+        self.oracle.promised.clear();
         self.oracle.releasing.clear();
         self.settings.boot = podwire_pool::BootId::new(format!("boot-{}", self.tally.crashes));
-        self.boot(false)?;
-        self.disk.durable = self.pool.snapshot();
-        Ok(())
+        self.boot(false)
     }
 
     fn renew(&mut self, pod: usize) {
@@ -556,6 +572,7 @@ impl World {
             ask,
             started: self.now,
             dead: false,
+            again: false,
             arrived: false,
             deadline: self.now + 75_000,
         };
@@ -619,6 +636,7 @@ impl World {
             ask: Ask::Gc(self.runtime.valid()),
             started: self.now,
             dead: false,
+            again: false,
             arrived: false,
             deadline: u64::MAX,
         };
@@ -664,6 +682,7 @@ impl World {
                 self.marks.reach("release kept pending");
                 if let Some(message) = self.runtime.messages.get_mut(&request) {
                     message.arrived = false;
+                    message.again = true;
                 }
                 Ok(())
             }
