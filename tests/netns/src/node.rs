@@ -77,7 +77,7 @@ E",
         let outside = format!("f-{number}");
         self.router.run(&format!(
             "ip link add {outside} mtu 9001 type veth peer name eth{number} address {mac} mtu 9001 netns {NODE} && \
-             ip addr add {gateway}/32 dev {outside} && ip link set {outside} up && \
+             ip addr add {gateway}/32 dev {outside} && sysctl -qw net.ipv4.conf.{outside}.proxy_arp=1 net.ipv4.neigh.{outside}.proxy_delay=0 && ip link set {outside} up && \
              ip neigh add {primary} lladdr {mac} dev {outside} nud permanent && \
              ip route add {primary}/32 dev {outside} && \
              nft add element ip vpc assigned '{{ \"{outside}\" . {primary} }}'"
@@ -87,6 +87,18 @@ E",
     /// Attaches the second ENI.
     pub fn attach_second(&self) {
         self.attach(1, "02:00:00:00:00:02", "10.0.1.1", "10.0.1.12");
+    }
+
+    /// Packets dropped because their source is not assigned to the ENI they came from.
+    ///
+    /// # Panics
+    /// When the fabric's ruleset is gone.
+    #[must_use]
+    pub fn spoofed(&self) -> u64 {
+        let rules = self.router.json("nft -j list chain ip vpc spoof");
+        let counters = rules["nftables"].as_array().into_iter().flatten();
+        let counters = counters.flat_map(|o| o["rule"]["expr"].as_array().into_iter().flatten().cloned());
+        counters.filter_map(|e| e["counter"]["packets"].as_u64()).sum()
     }
 
     /// EC2 assigns an address or prefix to an ENI.

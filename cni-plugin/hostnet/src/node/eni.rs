@@ -29,6 +29,9 @@ impl NodeNet {
         if eni.slot.mark().is_none() {
             return Err(HostError::Slot(eni.slot));
         }
+        if self.node.is_none() {
+            return Err(super::not_applied());
+        }
         let link = await_device(&mut self.route, eni.mac, until)?;
         if !eni.slot.is_primary() {
             self.tune_device(&link, eni.mtu)?;

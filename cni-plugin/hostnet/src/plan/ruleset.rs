@@ -4,7 +4,9 @@
 //! |---|---|---|
 //! | `arrival` | prerouting, −150 | remembers in the connection mark by which ENI a connection to the node came in |
 //! | `egress` | prerouting, −90 | chooses the ENI a packet leaves by; after kube-proxy's DNAT at −100, so that the true destination counts |
-//! | `snat` | postrouting, 110 | gives what leaves the VPC the node's primary address; after kube-proxy's masquerade at 100 |
+//! | `leave-vpc` | postrouting, 110 | gives what leaves the VPC the node's primary address; after kube-proxy's masquerade at 100 |
+//!
+//! No chain has a name that is a word of nft's own language: people must be able to type it.
 //!
 //! `egress` in order: a reply of a remembered connection leaves by that ENI; a connection bound to the primary ENI stays
 //! there; a new one that leaves the VPC under SNAT is bound to the primary ENI; everything else from a pod leaves by the
@@ -203,7 +205,7 @@ fn snat_chain(node: &NodeConfig) -> Chain {
         snat(node.primary_ip, flags),
     ]
     .concat();
-    Chain { name: "snat".into(), hook: Some(hook), rules: vec![rule] }
+    Chain { name: "leave-vpc".into(), hook: Some(hook), rules: vec![rule] }
 }
 
 /// *Source*: linux/netfilter/nf_nat.h; what iptables calls `--random`.
