@@ -90,21 +90,47 @@ pub fn leaves_by_snat(lab: &Lab, from: &Pod) -> anyhow::Result<String> {
     Ok(format!("{} is seen as {node}", from.address))
 }
 
-/// A packet with a source that is not the pod's is dropped by the VPC, and counted there.
+/// Not an address of any node or pod of the scenes.
+const FOREIGN: Ipv4Addr = Ipv4Addr::new(10, 0, 200, 77);
+
+/// A pod cannot speak under an address that is not its own: the packets leave the pod and are answered by nobody.
+///
+/// # Errors
+/// It was answered, or nothing was sent.
+pub fn pod_cannot_spoof(from: &Pod, to: Ipv4Addr) -> anyhow::Result<String> {
+    let pod = |program: &str, args: &[&str]| anyhow::Ok(from.netns.command(program)?.args(args).output()?);
+    let sent = || {
+        let text = stdout(&pod("ip", &["-j", "-s", "link", "show", "eth0"])?)?;
+        let links: serde_json::Value = serde_json::from_str(&text)?;
+        links[0]["stats64"]["tx"]["packets"].as_u64().context("ip shows no counter")
+    };
+    let address = format!("{FOREIGN}/32");
+    run(&pod("ip", &["addr", "add", &address, "dev", "eth0"])?)?;
+    let before = sent()?;
+    let answered = from.ping_from(to, Some(FOREIGN)).is_ok();
+    let packets = sent()? - before;
+    run(&pod("ip", &["addr", "del", &address, "dev", "eth0"])?)?;
+    ensure!(packets >= 1, "nothing left the pod, so nothing is proven");
+    ensure!(!answered, "a packet from {FOREIGN} was answered");
+    Ok(format!("{packets} packets from {FOREIGN} unanswered"))
+}
+
+/// A packet of a node with a source that EC2 has not assigned to the ENI is dropped by the VPC, and counted there.
 ///
 /// # Errors
 /// It was answered, or never seen.
-pub fn spoofing_is_dropped(lab: &Lab, from: &Pod, to: Ipv4Addr) -> anyhow::Result<String> {
-    let foreign = Ipv4Addr::new(10, 0, 200, 77);
-    let address = format!("{foreign}/32");
-    run(&from.netns.command("ip")?.args(["addr", "add", &address, "dev", "eth0"]).output()?)?;
+pub fn vpc_drops_spoofed(lab: &Lab, node: &Node, to: Ipv4Addr) -> anyhow::Result<String> {
+    let address = format!("{FOREIGN}/32");
+    run(&node.command("ip").args(["addr", "add", &address, "dev", "lo"]).output()?)?;
     let before = lab.fabric().drops()?.spoofed;
-    let answered = from.ping_from(to, Some(foreign)).is_ok();
-    run(&from.netns.command("ip")?.args(["addr", "del", &address, "dev", "eth0"]).output()?)?;
+    let source = FOREIGN.to_string();
+    let ping = ["-n", "-q", "-c", "3", "-i", "0.2", "-W", "1", "-I", &source, &to.to_string()];
+    let output = node.command("ping").args(ping).output()?;
+    run(&node.command("ip").args(["addr", "del", &address, "dev", "lo"]).output()?)?;
     let dropped = lab.fabric().drops()?.spoofed - before;
-    ensure!(!answered, "a packet from {foreign} was answered");
-    ensure!(dropped >= 1, "a packet from {foreign} never reached the VPC, so nothing is proven");
-    Ok(format!("{dropped} packets from {foreign} dropped"))
+    ensure!(output.status.code() == Some(1), "ping ended with {}, not unanswered", output.status);
+    ensure!(dropped >= 1, "nothing from {FOREIGN} reached the VPC, so nothing is proven");
+    Ok(format!("{dropped} packets from {FOREIGN} dropped by the VPC"))
 }
 
 /// A pod gets no token from instance metadata: the answer's hop limit is 1.

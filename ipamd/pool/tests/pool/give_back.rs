@@ -1,0 +1,42 @@
+//! What nobody needs goes back, with nothing but the pool's own deadlines to wake it.
+
+use std::time::Duration;
+
+use podwire_pool::settings::{Limits, Mode};
+
+use crate::bench::{Bench, settings};
+
+/// A t3.micro in prefix mode after a burst of 19 pods has ended: two ENIs with a prefix each become one.
+#[test]
+fn second_eni_of_prefixes_goes_back_after_a_burst() {
+    let mut settings = settings();
+    settings.mode = Mode::Prefix;
+    settings.limits = Limits { enis: 2, ipv4_per_eni: 2 };
+    settings.max_pods = 34;
+    settings.cooldown = Duration::from_secs(8);
+    let mut bench = Bench::new(settings);
+    bench.see_metadata();
+    bench.run();
+    for n in 1..=19 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    bench.run();
+    assert_eq!(bench.pool.stats().allocated, 19);
+    for n in 1..=19 {
+        bench.del(100 + n, &format!("pod-{n}"));
+    }
+    bench.run();
+    let began = bench.now;
+    while bench.now.since(began) < Duration::from_secs(70) {
+        let Some(due) = bench.pool.next_deadline() else { panic!("nothing will ever wake the pool: {:?}", bench.pool.stats()) };
+        if due > bench.now {
+            bench.now = due;
+        }
+        bench.input(podwire_pool::Input::Timer);
+        bench.run();
+        if bench.enis.len() == 1 {
+            return;
+        }
+    }
+    panic!("two ENIs are kept: {:?}", bench.pool.stats());
+}
