@@ -138,10 +138,7 @@ impl Cloud {
             let unknown: Vec<String> =
                 foreign.map(ToString::to_string).chain(foreign_nets.map(ToString::to_string)).collect();
             if !unknown.is_empty() {
-                return Err(ApiError::value(format!(
-                    "Some of [{}] are not assigned to interface {id}",
-                    unknown.join(", ")
-                )));
+                return Err(refuse::not_assigned(id, &unknown));
             }
             cloud.remove_addresses(id, addresses, prefixes);
             Ok(())

@@ -112,10 +112,7 @@ impl Cloud {
             let unknown: Vec<String> =
                 addresses.map(ToString::to_string).chain(prefixes.map(ToString::to_string)).collect();
             if !unknown.is_empty() {
-                return Err(ApiError::value(format!(
-                    "Some of [{}] are not assigned to interface {id}",
-                    unknown.join(", ")
-                )));
+                return Err(refuse::not_assigned(id, &unknown));
             }
             for net in gone.nets() {
                 cloud.unroute_if_plugged(id, net);

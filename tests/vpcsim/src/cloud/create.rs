@@ -190,9 +190,10 @@ impl Cloud {
     fn known_token(&self, request: &CreateInterface) -> Result<Option<Eni>, ApiError> {
         let Some(token) = &request.client_token else { return Ok(None) };
         if token.len() > TOKEN_MAX || !token.is_ascii() {
-            return Err(ApiError::value(format!(
-                "Client token is invalid: at most {TOKEN_MAX} ASCII characters are allowed"
-            )));
+            return Err(ApiError::new(
+                "InvalidClientToken",
+                format!("Client token is invalid: at most {TOKEN_MAX} ASCII characters are allowed"),
+            ));
         }
         match self.tokens.get(token) {
             None => Ok(None),

@@ -146,6 +146,12 @@ pub(crate) mod refuse {
         ApiError::new("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.")
     }
 
+    /// The wording is EC2's, which programs are known to look for; it does not name the addresses.
+    pub(crate) fn not_assigned(id: &EniId, unknown: &[String]) -> ApiError {
+        tracing::debug!(eni = %id, ?unknown, "addresses are not assigned");
+        ApiError::value(format!("Some of the specified addresses are not assigned to interface {id}"))
+    }
+
     pub(crate) fn outside(address: impl Display) -> ApiError {
         ApiError::value(format!("Address {address} does not fall within the subnet's address range"))
     }

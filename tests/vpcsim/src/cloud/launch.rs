@@ -49,7 +49,11 @@ impl Cloud {
             if 1 + request.wanted.slots() > limits.ipv4_per_eni
                 || request.wanted6.slots() > limits.ipv6_per_eni
             {
-                return Err(refuse::address_limit());
+                // Not the code of `AssignPrivateIpAddresses`: launches have one of their own.
+                return Err(ApiError::new(
+                    "InvalidInterface.IpAddressLimitExceeded",
+                    format!("The number of addresses exceeds the limit of {}", limits.name),
+                ));
             }
             if request.wanted.has_prefixes() || request.wanted6.has_prefixes() {
                 quota::prefixes_fit(limits)?;

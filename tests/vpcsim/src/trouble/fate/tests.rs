@@ -70,6 +70,14 @@ fn policies_follow_the_caller() {
 }
 
 #[test]
+fn the_readmes_example_is_valid() {
+    let readme = include_str!("../../../README.md");
+    let json = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let settings: TroubleSettings = serde_json::from_str(json).unwrap();
+    assert_ne!(settings, TroubleSettings::default());
+}
+
+#[test]
 fn settings_survive_json_and_misspelling_is_refused() {
     let ordinary = TroubleSettings::ordinary();
     let text = serde_json::to_string(&ordinary).unwrap();
