@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+#[allow(clippy::disallowed_methods, reason = "cargo talks to build scripts by environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     let proto = "proto/podwire/v1/ipam.proto";
     println!("cargo:rerun-if-changed={proto}");

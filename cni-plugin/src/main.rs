@@ -1,2 +1,5 @@
-//! Placeholder until its room is built.
-fn main() {}
+//! The plugin's binary; see the library.
+
+fn main() -> std::process::ExitCode {
+    aws_cni::main()
+}

@@ -1,1 +1,16 @@
-//! Placeholder until its room is built.
+//! The node daemon as a library: one driver that owns the pool, executors that carry its effects out, and the doors.
+//!
+//! Nothing here decides about addresses; that is the pool's business. What is here touches the world, thinly.
+
+pub mod clock;
+pub mod daemon;
+pub mod driver;
+pub mod executors;
+pub mod install;
+pub mod logging;
+pub mod node;
+pub mod pending;
+pub mod rpc;
+pub mod single;
+pub mod start;
+pub mod translate;

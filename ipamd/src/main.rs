@@ -1,2 +1,58 @@
-//! Placeholder until its room is built.
-fn main() {}
+//! `ipamd`: reads its settings, sets up logging and signals, runs the daemon.
+//!
+//! Exit codes: 0 after a signal; 1 when something without which it cannot serve is missing, or where the incumbent exits
+//! with 1; 2 when settings of ours are wrong, with every mistake listed.
+
+use std::process::ExitCode;
+
+use podwire_config::{Environment, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let parsed = match Settings::parse(&Environment) {
+        Ok(parsed) => parsed,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(mistakes.exit_code());
+        }
+    };
+    if let Err(error) = podwire_ipamd::logging::start(&parsed.settings.observe) {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    for finding in &parsed.findings {
+        podwire_ipamd::logging::tell(finding);
+    }
+    // Two workers: the driver and the calls; what blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(async {
+            let stop = CancellationToken::new();
+            // Caught from the first moment: as PID 1 of a container nothing else would end a daemon that waits to start.
+            tokio::spawn(cancel_when_terminated(stop.clone()));
+            podwire_ipamd::daemon::run(parsed.settings, stop).await
+        });
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "ipamd ends");
+            eprintln!("ipamd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cancels at SIGTERM or SIGINT.
+async fn cancel_when_terminated(stop: CancellationToken) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be caught; only SIGKILL will end this daemon");
+        return;
+    };
+    tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+    stop.cancel();
+}

@@ -1,1 +1,15 @@
-//! Placeholder until its room is built.
+//! EC2 and instance metadata in the vocabulary of the pool.
+//!
+//! Each [`podwire_pool::Ec2Call`] becomes exactly one mutating request, or a few reading ones; each failure is classified
+//! once, by code ([`classify`]). Retries, back-off and budgets are the pool's business: the SDK's own retries are off,
+//! because a repeated request that nobody decided on is a request nobody counted. Nothing here decides anything.
+
+pub mod classify;
+pub mod client;
+pub mod describe;
+pub mod imds;
+pub mod tags;
+
+pub use client::{Ec2Client, Ec2Options};
+pub use imds::{Identity, Imds, ImdsError};
+pub use tags::TagSet;

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::ids::{EniId, SandboxKey, SubnetId};
 
 /// One reason, with what it concerns.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// Nothing has been observed yet: the daemon is starting.
     Starting,

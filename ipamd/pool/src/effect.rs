@@ -12,7 +12,7 @@ use crate::ids::{
 use crate::record::Record;
 
 /// One thing to carry out. Order matters: carry them out in the order they were given.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Append records; answer with [`crate::Input::Persisted`].
     Persist {
@@ -47,7 +47,7 @@ pub enum Effect {
 }
 
 /// An answer to a caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The sandbox holds these addresses.
     Allocated {
@@ -80,7 +80,7 @@ pub enum GrowBy {
 }
 
 /// One call of one EC2 action.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ec2Call {
     /// AssignPrivateIpAddresses.
     Assign {
@@ -141,7 +141,7 @@ pub enum Ec2Call {
 }
 
 /// One change of the host's networking.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostChange {
     /// Wait for the device with this MAC, bring it up, give it table, rule and these sources. For the primary ENI
     /// (card 0, device 0) only sources are set. Repeating it changes nothing.

@@ -11,7 +11,7 @@ use crate::ids::{
 use crate::time::Time;
 
 /// One event. `Pool::handle` accepts any of them in any state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Input {
     /// A plugin wants an address for a sandbox.
     Allocate {
@@ -101,7 +101,7 @@ pub enum SnapshotSource {
 }
 
 /// The ENIs of this instance as somebody saw them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// Who looked.
     pub source: SnapshotSource,
@@ -112,7 +112,7 @@ pub struct Snapshot {
 }
 
 /// One ENI as seen by EC2 or instance metadata.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ObservedEni {
     /// Its id.
     pub id: EniId,
@@ -147,7 +147,7 @@ pub struct ObservedEni {
 }
 
 /// What EC2 answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ec2Answer {
     /// Newly assigned addresses (/32, /128) or prefixes; may be fewer than asked for.
     Assigned(Vec<IpNetwork>),
@@ -191,7 +191,7 @@ pub enum FailureClass {
 }
 
 /// A failed EC2 call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ec2Failure {
     /// What it means.
     pub class: FailureClass,

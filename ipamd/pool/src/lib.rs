@@ -5,13 +5,38 @@
 //! `Pool::handle` as an [`Input`]; everything that should happen leaves it as an [`Effect`]. The same inputs give the
 //! same effects, byte for byte, in production, in the simulator and in a replay.
 
+mod address;
+mod allocate;
+mod backoff;
 pub mod cause;
+mod demand;
+mod describe;
+
 pub mod effect;
+mod eni;
+mod grow;
+mod host;
 pub mod ids;
 pub mod input;
+mod invariants;
+mod jitter;
+mod journal;
+mod ledger;
+mod lives;
+mod machine;
+mod observe;
+mod ops;
+mod outcome;
 pub mod record;
+mod recover;
+mod release;
+mod requests;
 pub mod settings;
+mod shrink;
+mod stats;
+mod targets;
 pub mod time;
+mod tuning;
 
 pub use cause::Cause;
 pub use effect::{Answer, Ec2Call, Effect, GrowBy, HostChange};
@@ -20,6 +45,9 @@ pub use ids::{
     Revision, SandboxKey, SubnetId,
 };
 pub use input::{Ec2Answer, Ec2Failure, FailureClass, Input, ObservedEni, Snapshot, SnapshotSource};
+pub use invariants::Violation;
+pub use machine::Pool;
 pub use record::Record;
 pub use settings::Settings;
+pub use stats::{AddressRow, AddressState, Stats};
 pub use time::Time;

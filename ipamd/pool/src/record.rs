@@ -11,7 +11,7 @@ use crate::ids::{
 use crate::time::Time;
 
 /// One durable fact.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Record {
     /// An ENI of ours is known in this state; replaces an earlier record of the same ENI.
     Eni(EniRecord),
@@ -91,7 +91,7 @@ pub enum Record {
 }
 
 /// What is remembered of an ENI.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EniRecord {
     /// Its id.
     pub id: EniId,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ids::{BootId, InstanceId};
 
 /// Everything the pool is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// This instance: an ENI attached elsewhere is not ours.
     pub instance: InstanceId,

@@ -142,8 +142,10 @@ pub struct ImdsTrouble {
     pub omissions: Vec<Omission>,
     /// How long each answer takes.
     pub latency: Delay,
-    /// Share of requests answered with HTTP 500.
+    /// Share of requests answered with an error.
     pub errors: f64,
+    /// HTTP status of those errors; absent: 500. Seen as well: 401 (clients fetch a new token), 404, 429, 503.
+    pub status: Option<u16>,
     /// Accept requests and never answer.
     pub black_hole: bool,
 }

@@ -72,7 +72,8 @@ fn policies_follow_the_caller() {
 #[test]
 fn the_readmes_example_is_valid() {
     let readme = include_str!("../../../README.md");
-    let json = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let blocks = readme.split("```json").skip(1).filter_map(|rest| rest.split("```").next());
+    let json = blocks.filter(|block| block.contains("describe_lag")).last().unwrap();
     let settings: TroubleSettings = serde_json::from_str(json).unwrap();
     assert_ne!(settings, TroubleSettings::default());
 }

@@ -1,0 +1,102 @@
+//! Routing rules: requests and readings.
+
+use super::uapi::{
+    AF_INET, FIB_RULE_INVERT, FR_ACT_TO_TBL, FRA_FWMARK, FRA_FWMASK, FRA_PRIORITY, FRA_PROTOCOL, FRA_SRC,
+    FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, NLM_F_CREATE, NLM_F_EXCL, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE,
+};
+use super::wire::{Message, attrs, u32_at};
+use super::{address, family, octets};
+use crate::numbers::PROTOCOL;
+use ipnetwork::IpNetwork;
+
+/// Length of `struct fib_rule_hdr`.
+const HEADER_LEN: usize = 12;
+
+/// A rule that looks up a table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rule {
+    pub(crate) family: u8,
+    pub(crate) priority: u32,
+    pub(crate) source: Option<IpNetwork>,
+    /// Value and mask of the packet mark.
+    pub(crate) mark: Option<(u32, u32)>,
+    pub(crate) table: u32,
+}
+
+impl Rule {
+    /// An IPv4 rule for every packet.
+    pub(crate) fn all(priority: u32, table: u32) -> Self {
+        Self { family: AF_INET, priority, source: None, mark: None, table }
+    }
+
+    /// An IPv4 rule for a packet mark.
+    pub(crate) fn marked(priority: u32, value: u32, mask: u32, table: u32) -> Self {
+        Self { mark: Some((value, mask)), ..Self::all(priority, table) }
+    }
+
+    /// A rule for a source.
+    pub(crate) fn from(priority: u32, source: IpNetwork, table: u32) -> Self {
+        Self { family: family(source.ip()), source: Some(source), ..Self::all(priority, table) }
+    }
+}
+
+fn body(kind: u16, flags: u16, rule: &Rule) -> Message {
+    let mut head = [0; HEADER_LEN];
+    head[0] = rule.family;
+    head[2] = rule.source.map_or(0, |s| s.prefix());
+    head[4] = u8::try_from(rule.table).unwrap_or(0);
+    head[7] = FR_ACT_TO_TBL;
+    let source = rule.source.map(|s| octets(s.network()));
+    let message = Message::new(kind, flags)
+        .raw(&head)
+        .u32(FRA_PRIORITY, rule.priority)
+        .u32(FRA_TABLE, rule.table)
+        .attr(FRA_PROTOCOL, &[PROTOCOL])
+        .maybe(FRA_SRC, source.as_deref());
+    match rule.mark {
+        Some((value, mask)) => message.u32(FRA_FWMARK, value).u32(FRA_FWMASK, mask),
+        None => message,
+    }
+}
+
+/// Adds a rule.
+pub(crate) fn add(rule: &Rule) -> Message {
+    body(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule)
+}
+
+/// Removes a rule of ours.
+pub(crate) fn delete(rule: &Rule) -> Message {
+    body(RTM_DELRULE, 0, rule)
+}
+
+/// Asks for all rules of a family.
+pub(crate) fn list(family: u8) -> Message {
+    let mut head = [0; HEADER_LEN];
+    head[0] = family;
+    Message::new(RTM_GETRULE, 0).raw(&head)
+}
+
+/// Reads a rule out of an answer, and whether it is ours. Rules with selectors we never write are left out.
+pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<(Rule, bool)> {
+    let (tos, action, flags) = (*payload.get(3)?, *payload.get(7)?, u32_at(payload, 8)?);
+    if kind != RTM_NEWRULE || tos != 0 || action != FR_ACT_TO_TBL || flags & FIB_RULE_INVERT != 0 {
+        return None;
+    }
+    let mut rule = Rule::all(0, u32::from(*payload.get(4)?));
+    rule.family = *payload.first()?;
+    let (mut value, mut mask, mut protocol) = (None, None, 0);
+    for attr in attrs(payload.get(HEADER_LEN..)?) {
+        match attr.kind {
+            FRA_PRIORITY => rule.priority = attr.u32()?,
+            FRA_TABLE => rule.table = attr.u32()?,
+            FRA_SRC => rule.source = IpNetwork::new(address(attr.payload)?, *payload.get(2)?).ok(),
+            FRA_FWMARK => value = attr.u32(),
+            FRA_FWMASK => mask = attr.u32(),
+            FRA_PROTOCOL => protocol = *attr.payload.first()?,
+            FRA_SUPPRESS_PREFIXLEN if attr.u32() == Some(u32::MAX) => {}
+            _ => return None,
+        }
+    }
+    rule.mark = value.zip(mask);
+    Some((rule, protocol == PROTOCOL))
+}

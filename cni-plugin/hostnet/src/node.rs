@@ -1,0 +1,272 @@
+//! The node's side of host networking: rules, ENIs, ruleset, link deletion. Used by the daemon.
+//!
+//! Every operation reads what the kernel holds, compares it with the plan and changes only what differs, so that a second
+//! application changes nothing and a restart is not felt by pods. Pod links are never made here.
+
+mod eni;
+
+pub use eni::wait_for_device;
+mod flush;
+mod links;
+
+pub use links::PodLink;
+
+use crate::diff::{self, Strangers};
+use crate::error::{During, HostError};
+use crate::netlink::link::Link;
+use crate::netlink::rule::{self, Rule};
+use crate::netlink::socket::Socket;
+use crate::netlink::uapi::AF_INET;
+use crate::nft::read;
+use crate::nft::transaction::{Step, commit};
+use crate::numbers::{EniSlot, PRIORITY_ENI_MARK, PRIORITY_ENI_SOURCE, RP_FILTER_LOOSE};
+use crate::plan::ruleset::{self, Placed, SOURCES};
+use crate::plan::{EniConfig, NodeConfig, routing};
+use crate::sysctl;
+use ipnetwork::IpNetwork;
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An ENI that has been set up, and its device.
+#[derive(Debug)]
+struct Ready {
+    config: EniConfig,
+    device: u32,
+}
+
+/// Host networking of one node. Its sockets belong to the namespace in which it was opened.
+#[derive(Debug)]
+pub struct NodeNet {
+    route: Socket,
+    filter: Socket,
+    node: Option<(NodeConfig, u32)>,
+    enis: BTreeMap<EniSlot, Ready>,
+    strangers: Strangers,
+    changes: u64,
+}
+
+impl NodeNet {
+    /// Opens the sockets in the calling thread's network namespace; changes nothing.
+    ///
+    /// # Errors
+    /// The kernel gives no netlink socket.
+    pub fn open() -> Result<Self, HostError> {
+        Ok(Self {
+            route: Socket::route().during(|| "open a routing socket".into())?,
+            filter: Socket::netfilter().during(|| "open a netfilter socket".into())?,
+            node: None,
+            enis: BTreeMap::new(),
+            strangers: Strangers::Keep,
+            changes: 0,
+        })
+    }
+
+    /// How many changes of the kernel have been made so far; applying what is there already adds none.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Makes the node's own part so: forwarding, the primary ENI's MTU and reverse-path filter, rules, ruleset.
+    ///
+    /// What belongs to ENIs that have not been named yet stays until [`Self::prune`], so that a restart of the daemon is
+    /// not felt by pods.
+    ///
+    /// # Errors
+    /// The primary device is not there, or the kernel refuses a change.
+    pub fn apply_node(&mut self, node: &NodeConfig) -> Result<(), HostError> {
+        check(node)?;
+        self.changes += u64::from(sysctl::ensure("/proc/sys/net/ipv4/ip_forward", "1")?);
+        let primary = eni::by_mac(&mut self.route, node.primary_mac)?
+            .ok_or(HostError::NoDevice { mac: node.primary_mac })?;
+        self.tune_device(&primary, node.eni_mtu)?;
+        self.node = Some((node.clone(), primary.index));
+        self.sync_rules()?;
+        self.sync_ruleset()
+    }
+
+    /// Removes rules and ruleset parts of every ENI that has not been applied since this value was opened.
+    /// Call it once, when all of the node's ENIs have been.
+    ///
+    /// # Errors
+    /// The node has not been applied, or the kernel refuses a change.
+    pub fn prune(&mut self) -> Result<(), HostError> {
+        self.strangers = Strangers::Remove;
+        self.sync_rules()?;
+        self.sync_ruleset()
+    }
+
+    /// Adds addresses or prefixes that EC2 has assigned to an ENI: what pods may send from through it.
+    ///
+    /// # Errors
+    /// The ENI has not been set up, or the kernel refuses the change.
+    pub fn add_sources(&mut self, slot: EniSlot, nets: &[IpNetwork]) -> Result<(), HostError> {
+        let sources = &mut self.ready(slot)?.config.sources;
+        let new: Vec<IpNetwork> = nets.iter().copied().filter(|n| !sources.contains(n)).collect();
+        sources.extend(&new);
+        self.change_sources(slot, &new, Step::AddElements)
+    }
+
+    /// Takes addresses or prefixes of an ENI away.
+    ///
+    /// # Errors
+    /// The ENI has not been set up, or the kernel refuses the change.
+    pub fn remove_sources(&mut self, slot: EniSlot, nets: &[IpNetwork]) -> Result<(), HostError> {
+        let sources = &mut self.ready(slot)?.config.sources;
+        let gone: Vec<IpNetwork> = nets.iter().copied().filter(|n| sources.contains(n)).collect();
+        sources.retain(|n| !gone.contains(n));
+        self.change_sources(slot, &gone, Step::DeleteElements)
+    }
+
+    /// Removes everything of an ENI that is being detached. An unknown ENI is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses a change; the rest has been removed.
+    pub fn remove_eni(&mut self, slot: EniSlot) -> Result<(), HostError> {
+        let Some(ready) = self.enis.remove(&slot) else { return Ok(()) };
+        if slot.is_primary() || self.node.is_none() {
+            return Ok(());
+        }
+        let mut failures = Vec::new();
+        failures.extend(self.remove_rules_of(slot).err());
+        failures.extend(self.remove_ruleset_of(slot, &ready).err());
+        failures.extend(self.remove_routes_of(slot).err());
+        several(failures)
+    }
+
+    fn ready(&mut self, slot: EniSlot) -> Result<&mut Ready, HostError> {
+        self.enis.get_mut(&slot).ok_or(HostError::UnknownEni(slot))
+    }
+
+    /// One small transaction; where the table is not as remembered, the whole comparison.
+    fn change_sources(
+        &mut self,
+        slot: EniSlot,
+        nets: &[IpNetwork],
+        step: fn(&'static str, Vec<ruleset::Element>) -> Step,
+    ) -> Result<(), HostError> {
+        let Some(mark) = slot.mark().filter(|_| !slot.is_primary() && !nets.is_empty()) else {
+            return Ok(());
+        };
+        let elements = ruleset::source_elements(mark, nets);
+        match commit(&mut self.filter, &[step(SOURCES, elements)]) {
+            Ok(()) => {
+                self.changes += 1;
+                Ok(())
+            }
+            Err(error) if error.is_absent() || error.errno() == Some(Errno::EXIST) => self.sync_ruleset(),
+            Err(error) => Err(error).during(|| format!("change the sources of ENI chain {mark}")),
+        }
+    }
+
+    /// Brings MTU, reverse-path filter and state of an ENI's device to what they should be.
+    ///
+    /// *Why loose*: a packet that arrives on a secondary ENI carries no mark, so that its way back is looked up in `main`
+    /// and leads to the primary ENI (design D15).
+    fn tune_device(&mut self, link: &Link, mtu: u32) -> Result<(), HostError> {
+        use crate::netlink::link::{Key, set_mtu, set_rp_filter, set_up};
+        let mut batch = Vec::new();
+        if link.rp_filter != Some(RP_FILTER_LOOSE) {
+            batch.push(set_rp_filter(link.index, RP_FILTER_LOOSE));
+        }
+        if link.mtu != mtu {
+            batch.push(set_mtu(link.index, mtu));
+        }
+        if !link.up {
+            batch.push(set_up(Key::Index(link.index)));
+        }
+        self.send(batch, || format!("set up device {}", link.name))
+    }
+
+    fn send(
+        &mut self,
+        batch: Vec<crate::netlink::wire::Message>,
+        action: impl FnOnce() -> String,
+    ) -> Result<(), HostError> {
+        let count = batch.len();
+        self.route.all(batch).during(action)?;
+        self.changes += u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    fn seen_rules(&mut self) -> Result<Vec<(Rule, bool)>, HostError> {
+        let replies = self.route.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
+        Ok(replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).collect())
+    }
+
+    fn sync_rules(&mut self) -> Result<(), HostError> {
+        let Some((node, _)) = &self.node else { return Err(not_applied()) };
+        let wanted = routing::rules(node, self.enis.values().map(|r| &r.config));
+        let tables: BTreeSet<u32> = self.enis.keys().map(|s| s.table()).collect();
+        let exact = self.strangers == Strangers::Remove;
+        let seen = self.seen_rules()?;
+        let missing = wanted.iter().filter(|w| !seen.iter().any(|(s, _)| s == *w));
+        let mut batch: Vec<_> = missing.map(rule::add).collect();
+        let of_eni = |r: &Rule| matches!(r.priority, PRIORITY_ENI_MARK | PRIORITY_ENI_SOURCE);
+        let stale = seen.iter().filter(|(rule, ours)| {
+            *ours && !wanted.contains(rule) && (exact || !of_eni(rule) || tables.contains(&rule.table))
+        });
+        batch.extend(stale.map(|(rule, _)| rule::delete(rule)));
+        self.send(batch, || "change routing rules".into())
+    }
+
+    fn remove_rules_of(&mut self, slot: EniSlot) -> Result<(), HostError> {
+        let seen = self.seen_rules()?;
+        let gone = seen.iter().filter(|(rule, ours)| *ours && rule.table == slot.table());
+        let batch: Vec<_> = gone.map(|(rule, _)| rule::delete(rule)).collect();
+        self.send(batch, || format!("remove the rules of table {}", slot.table()))
+    }
+
+    fn sync_ruleset(&mut self) -> Result<(), HostError> {
+        let Some((node, primary)) = &self.node else { return Err(not_applied()) };
+        let placed: Vec<Placed<'_>> =
+            self.enis.values().map(|r| Placed { eni: &r.config, device: r.device }).collect();
+        let wanted = ruleset::ruleset(node, *primary, &placed);
+        let seen = read::read(&mut self.filter).during(|| "read nft table ip podwire".into())?;
+        let steps = diff::ruleset(&wanted, seen.as_ref(), self.strangers);
+        self.commit(&steps)
+    }
+
+    /// What an ENI that is no longer wanted left in the ruleset: its chains and everything that leads to them.
+    fn remove_ruleset_of(&mut self, slot: EniSlot, ready: &Ready) -> Result<(), HostError> {
+        let Some(seen) = read::read(&mut self.filter).during(|| "read nft table ip podwire".into())? else {
+            return Ok(());
+        };
+        let Some(mark) = slot.mark() else { return Ok(()) };
+        let steps = diff::without_eni(&seen, mark, ready.device);
+        self.commit(&steps)
+    }
+
+    fn commit(&mut self, steps: &[Step]) -> Result<(), HostError> {
+        commit(&mut self.filter, steps).during(|| "change nft table ip podwire".into())?;
+        self.changes += u64::try_from(steps.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+}
+
+/// Refuses settings that the kernel would take and understand otherwise.
+fn check(node: &NodeConfig) -> Result<(), HostError> {
+    let prefix = &node.veth_prefix;
+    if prefix.is_empty() || prefix.len() > 4 || prefix.contains(|c: char| !c.is_ascii_alphanumeric()) {
+        return Err(HostError::Setting(format!("veth prefix {prefix:?} is not 1 to 4 letters or digits")));
+    }
+    if !node.external_snat && node.vpc_cidrs.is_empty() {
+        return Err(HostError::Setting(
+            "no VPC network is known; all pod traffic would be under SNAT".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn not_applied() -> HostError {
+    HostError::Setting("the node's own part has not been applied yet".into())
+}
+
+/// No failure, the only one, or all of them.
+pub(crate) fn several(mut failures: Vec<HostError>) -> Result<(), HostError> {
+    match failures.len() {
+        0 => Ok(()),
+        1 => failures.pop().map_or(Ok(()), Err),
+        _ => Err(HostError::Several(failures)),
+    }
+}

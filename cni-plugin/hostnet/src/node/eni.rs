@@ -1,0 +1,157 @@
+//! One ENI: its device, address, table.
+
+use super::{NodeNet, Ready};
+use crate::error::{During, HostError};
+use crate::netlink::link::{self, Link};
+use crate::netlink::route::{self, Route};
+use crate::netlink::socket::Socket;
+use crate::netlink::uapi::{RT_SCOPE_UNIVERSE, RTNLGRP_LINK, RTPROT_KERNEL};
+use crate::netlink::{addr, family};
+use crate::numbers::{EniSlot, TABLE_MAIN};
+use crate::plan::{EniConfig, routing};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Kinds of device that are made on top of an ENI and carry its MAC.
+const STACKED: [&str; 8] = ["vlan", "macvlan", "macvtap", "ipvlan", "bridge", "bond", "team", "vrf"];
+
+impl NodeNet {
+    /// Makes one ENI usable: waits for its device, then MTU, reverse-path filter, address, table, rules, ruleset. Of the
+    /// primary ENI only the sources are taken note of: `main` leads there.
+    ///
+    /// # Errors
+    /// The slot has no packet mark, the device does not appear in time, or the kernel refuses a change.
+    pub fn apply_eni(&mut self, eni: &EniConfig, deadline: Duration) -> Result<(), HostError> {
+        let until = Instant::now() + deadline;
+        if let Some(v6) = Some(eni.primary).filter(IpAddr::is_ipv6) {
+            return Err(HostError::Family(v6));
+        }
+        if eni.slot.mark().is_none() {
+            return Err(HostError::Slot(eni.slot));
+        }
+        if self.node.is_none() {
+            return Err(super::not_applied());
+        }
+        let link = await_device(&mut self.route, eni.mac, until)?;
+        if !eni.slot.is_primary() {
+            self.tune_device(&link, eni.mtu)?;
+            self.sync_address(eni, &link)?;
+            self.sync_routes(eni, &link)?;
+        }
+        self.enis.insert(eni.slot, Ready { config: eni.clone(), device: link.index });
+        self.sync_rules()?;
+        self.sync_ruleset()
+    }
+
+    /// The ENI carries its primary address and no other: pods own the rest (an operating system that configures every
+    /// address would answer for them). No route to the subnet in `main`: the node itself speaks through the primary ENI.
+    fn sync_address(&mut self, eni: &EniConfig, link: &Link) -> Result<(), HostError> {
+        let list = addr::list(family(eni.primary), link.index);
+        let replies = self.route.dump(&list).during(|| format!("list the addresses of {}", link.name))?;
+        let present: Vec<_> = replies
+            .iter()
+            .filter_map(|r| addr::parse(r.kind, &r.payload))
+            .filter(|a| a.index == link.index && a.scope == RT_SCOPE_UNIVERSE)
+            .collect();
+        let right = |a: &addr::Address| a.address == eni.primary && a.prefix_len == eni.subnet.prefix();
+        let mut batch = Vec::new();
+        if !present.iter().any(right) {
+            batch.push(addr::add(link.index, eni.primary, eni.subnet.prefix(), false));
+        }
+        // After the addition: removing a subnet's first address takes the others with it.
+        let wrong = present.iter().filter(|a| !right(a));
+        batch.extend(wrong.map(|a| addr::delete(link.index, a.address, a.prefix_len)));
+        self.send(batch, || format!("set the address of {} to {}", link.name, eni.primary))
+    }
+
+    fn seen_routes(&mut self, like: IpAddr, table: u32) -> Result<Vec<Route>, HostError> {
+        let replies = match self.route.dump(&route::list(family(like), table)) {
+            Ok(replies) => replies,
+            // A table that never held a route does not exist.
+            Err(error) if error.is_absent() => Vec::new(),
+            Err(error) => return Err(error).during(|| format!("list the routes of table {table}")),
+        };
+        let routes = replies.iter().filter_map(|r| route::parse(r.kind, &r.payload));
+        Ok(routes.filter(|r| r.table == table).collect())
+    }
+
+    fn sync_routes(&mut self, eni: &EniConfig, link: &Link) -> Result<(), HostError> {
+        let wanted = routing::eni_routes(eni, link.index)?;
+        let seen = self.seen_routes(eni.primary, eni.slot.table())?;
+        let leads = |a: &Route, b: &Route| {
+            a.destination == b.destination
+                && a.gateway == b.gateway
+                && a.device == b.device
+                && a.metric == b.metric
+        };
+        let missing = wanted.iter().filter(|w| !seen.iter().any(|s| leads(s, w)));
+        let mut batch: Vec<_> = missing.map(route::replace).collect();
+        let replaced =
+            |s: &Route| wanted.iter().any(|w| w.destination == s.destination && w.metric == s.metric);
+        batch.extend(seen.iter().filter(|s| !replaced(s)).map(route::delete));
+        let subnet_in_main = self.seen_routes(eni.primary, TABLE_MAIN)?.into_iter().filter(|r| {
+            r.device == link.index
+                && r.destination.network() == eni.subnet.network()
+                && r.protocol == RTPROT_KERNEL
+        });
+        batch.extend(subnet_in_main.map(|r| route::delete(&r)));
+        self.send(batch, || format!("change the routes of table {}", eni.slot.table()))
+    }
+
+    pub(super) fn remove_routes_of(&mut self, slot: EniSlot) -> Result<(), HostError> {
+        let like = IpAddr::from([0, 0, 0, 0]);
+        let seen = self.seen_routes(like, slot.table())?;
+        let mut failures = Vec::new();
+        for gone in seen {
+            match self.route.request(route::delete(&gone)) {
+                // The device went away meanwhile, and its routes with it.
+                Ok(_) => self.changes += 1,
+                Err(error) if error.is_absent() => {}
+                Err(error) => failures.extend(
+                    Err::<(), _>(error).during(|| format!("remove a route of table {}", slot.table())).err(),
+                ),
+            }
+        }
+        super::several(failures)
+    }
+}
+
+/// The ENI's device among all links: the one with its MAC that nothing is stacked on.
+pub(super) fn by_mac(socket: &mut Socket, mac: [u8; 6]) -> Result<Option<Link>, HostError> {
+    let replies = socket.dump(&link::list(None)).during(|| "list network devices".into())?;
+    let mut links: Vec<Link> =
+        replies.iter().filter_map(|r| link::parse(r.kind, &r.payload)).filter(|l| is_eni(l, mac)).collect();
+    links.sort_by_key(|l| (!l.kind.is_empty(), l.index));
+    Ok(links.into_iter().next())
+}
+
+fn is_eni(link: &Link, mac: [u8; 6]) -> bool {
+    link.mac == Some(mac) && !STACKED.contains(&link.kind.as_str())
+}
+
+/// Waits until the kernel has a device with this MAC, without blocking a [`NodeNet`]: an ENI takes seconds to appear, and
+/// other changes must not wait with it.
+///
+/// # Errors
+/// It does not appear in time, or the kernel cannot be asked.
+pub fn wait_for_device(mac: [u8; 6], patience: Duration) -> Result<(), HostError> {
+    let mut socket = Socket::route().during(|| "open a routing socket".into())?;
+    await_device(&mut socket, mac, Instant::now() + patience).map(|_| ())
+}
+
+/// Waits for the device; the kernel's own notifications wake it, not a timer.
+fn await_device(socket: &mut Socket, mac: [u8; 6], until: Instant) -> Result<Link, HostError> {
+    if let Some(link) = by_mac(socket, mac)? {
+        return Ok(link);
+    }
+    // Listening starts before the second look, so that nothing is missed in between.
+    let mut listener = Socket::listen(&[RTNLGRP_LINK]).during(|| "listen for network devices".into())?;
+    while Instant::now() < until {
+        if let Some(link) = by_mac(socket, mac)? {
+            return Ok(link);
+        }
+        // An overrun listener has lost notifications, not the list.
+        let _ = listener.notifications(until);
+    }
+    Err(HostError::NoDevice { mac })
+}

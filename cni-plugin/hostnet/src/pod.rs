@@ -1,0 +1,199 @@
+//! The pod's side of host networking. Used by the plugin, one pod at a time.
+//!
+//! ADD asks for no list of anything, moves no device between namespaces, and sends three batches: the pair, the pod's
+//! half, the host's half. What fails is undone by deleting the pair: everything made hangs on it.
+
+mod check;
+mod del;
+
+pub use check::check;
+pub use del::{Teardown, del, delete_own};
+
+use crate::error::{During, HostError};
+use crate::names::{Attachment, is_host_mac};
+use crate::netlink::link::{self, Key, Link, VethPair};
+use crate::netlink::socket::{Answer, NetlinkError, Socket};
+use crate::netlink::{addr, host_bits, neigh, route};
+use crate::netns::Netns;
+use crate::plan::pod as plan;
+use crate::sysctl;
+use rustix::io::Errno;
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+
+/// What a pod's interface should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodWiring {
+    /// Whose it is; its interface name is the one inside the pod.
+    pub attachment: Attachment,
+    /// The host end's name.
+    pub host_ifname: String,
+    /// The pod's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// MTU of both ends.
+    pub mtu: u32,
+}
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wired {
+    /// MAC of the host end.
+    pub host_mac: [u8; 6],
+    /// MAC of the pod's end.
+    pub pod_mac: [u8; 6],
+    /// A link left over from an earlier sandbox had the name and was replaced.
+    pub replaced: bool,
+}
+
+/// Sockets in the host's and in a pod's namespace.
+#[derive(Debug)]
+pub struct PodNet {
+    host: Socket,
+    pod: Socket,
+    netns: Netns,
+}
+
+impl PodNet {
+    /// Opens both sockets; the calling thread is in the host's namespace before and after.
+    ///
+    /// # Errors
+    /// The pod's namespace cannot be entered, or the kernel gives no socket.
+    pub fn open(netns: Netns) -> Result<Self, HostError> {
+        let host = Socket::route().during(|| "open a routing socket".into())?;
+        let pod =
+            netns.within(Socket::route)?.during(|| format!("open a routing socket in {}", netns.path()))?;
+        Ok(Self { host, pod, netns })
+    }
+
+    /// Whether the pod has an interface of that name already.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn has_interface(&mut self, ifname: &str) -> Result<bool, HostError> {
+        Ok(find(&mut self.pod, Key::Name(ifname))?.is_some())
+    }
+
+    /// Makes the pod's interface.
+    ///
+    /// # Errors
+    /// A name is taken, or the kernel refuses; everything this call made has been removed.
+    pub fn add(&mut self, wiring: &PodWiring) -> Result<Wired, HostError> {
+        plan::check(&wiring.addresses)?;
+        let (link, replaced) = self.create(wiring)?;
+        match self.configure(wiring, &link) {
+            Ok(()) => Ok(Wired {
+                host_mac: wiring.attachment.host_mac(),
+                pod_mac: wiring.attachment.pod_mac(),
+                replaced,
+            }),
+            Err(error) => match self.host.request(link::delete(Key::Index(link.index))) {
+                Ok(_) => Err(error),
+                Err(left) if left.is_absent() => Err(error),
+                Err(left) => {
+                    let undo = Err::<(), _>(left).during(|| format!("remove {} again", link.name));
+                    Err(HostError::Several([Some(error), undo.err()].into_iter().flatten().collect()))
+                }
+            },
+        }
+    }
+
+    /// Makes the pair; a link of ours that has the host name is replaced once.
+    fn create(&mut self, wiring: &PodWiring) -> Result<(Link, bool), HostError> {
+        let taken = match self.try_create(wiring)? {
+            Created::Made(link) => return Ok((link, false)),
+            Created::NameTaken(link) => link,
+        };
+        if Attachment::from_alias(&taken.alias).is_none() && !taken.mac.is_some_and(is_host_mac) {
+            let owner = format!("alias {:?}, kind {:?}", taken.alias, taken.kind);
+            return Err(HostError::Foreign { name: taken.name, owner });
+        }
+        match self.host.request(link::delete(Key::Index(taken.index))) {
+            Ok(_) => {}
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(error).during(|| format!("replace stale link {}", taken.name)),
+        }
+        match self.try_create(wiring)? {
+            Created::Made(link) => Ok((link, true)),
+            Created::NameTaken(link) => {
+                Err(HostError::Foreign { name: link.name, owner: "another ADD for the same pod".into() })
+            }
+        }
+    }
+
+    fn try_create(&mut self, wiring: &PodWiring) -> Result<Created, HostError> {
+        let pair = VethPair {
+            name: &wiring.host_ifname,
+            mac: wiring.attachment.host_mac(),
+            peer_name: &wiring.attachment.ifname,
+            peer_mac: wiring.attachment.pod_mac(),
+            peer_netns: self.netns.as_fd(),
+            mtu: wiring.mtu,
+        };
+        let batch = vec![link::create_veth(&pair), link::get(Key::Name(&wiring.host_ifname))];
+        let action = || format!("make the veth pair {} and {}", wiring.host_ifname, wiring.attachment.ifname);
+        let answers = self.host.batch(batch).during(action)?;
+        let [made, read] = <[Answer; 2]>::try_from(answers)
+            .map_err(|_| NetlinkError::Unreadable("a veth request"))
+            .during(action)?;
+        let found = read.replies.iter().find_map(|r| link::parse(r.kind, &r.payload));
+        match (made.verdict, found) {
+            (Ok(()), Some(link)) => Ok(Created::Made(link)),
+            (Ok(()), None) => Err(NetlinkError::Unreadable("a link query")).during(action),
+            (Err(error), Some(link)) if error.errno() == Some(Errno::EXIST) => Ok(Created::NameTaken(link)),
+            (Err(error), None) if error.errno() == Some(Errno::EXIST) => Err(HostError::InterfaceTaken {
+                ifname: wiring.attachment.ifname.clone(),
+                netns: self.netns.path().to_owned(),
+            }),
+            (Err(error), _) => Err(error).during(action),
+        }
+    }
+
+    fn configure(&mut self, wiring: &PodWiring, link: &Link) -> Result<(), HostError> {
+        let action = || format!("configure {} in {}", wiring.attachment.ifname, self.netns.path());
+        // The kernel reports a veth's peer as its lower device.
+        let device = link.peer.ok_or(NetlinkError::Unreadable("a link query")).during(action)?;
+        self.pod.all(pod_half(wiring, device)).during(action)?;
+        // A pod must not be able to give the host a default route by router advertisements.
+        sysctl::write_if_present(&format!("/proc/sys/net/ipv6/conf/{}/accept_ra", link.name), "0")?;
+        let key = Key::Index(link.index);
+        let mut batch = vec![link::set_alias(key, &wiring.attachment.alias()), link::set_up(key)];
+        batch.extend(plan::host_routes(&wiring.addresses, link.index).iter().map(route::replace));
+        self.host.all(batch).during(|| format!("configure {}", link.name))
+    }
+}
+
+enum Created {
+    Made(Link),
+    NameTaken(Link),
+}
+
+/// *Why a permanent neighbour*: nobody has the gateway's address, so nobody would answer for it.
+fn pod_half(wiring: &PodWiring, device: u32) -> Vec<crate::netlink::wire::Message> {
+    let mut batch = vec![link::set_up(Key::Index(device))];
+    batch.extend(wiring.addresses.iter().map(|ip| addr::add(device, *ip, host_bits(*ip), true)));
+    batch.extend(plan::pod_routes(device).iter().map(route::replace));
+    batch.push(neigh::permanent(device, IpAddr::V4(plan::GATEWAY), wiring.attachment.host_mac()));
+    batch
+}
+
+/// Asks for one link; `None` when there is none.
+fn find(socket: &mut Socket, key: Key<'_>) -> Result<Option<Link>, HostError> {
+    match socket.request(link::get(key)) {
+        Ok(replies) => Ok(replies.iter().find_map(|r| link::parse(r.kind, &r.payload))),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error).during(|| format!("find link {key:?}")),
+    }
+}
+
+/// Opens, looks whether the name is free, and wires: the whole of an ADD's kernel work.
+///
+/// # Errors
+/// As [`PodNet::open`] and [`PodNet::add`]; also when the pod has an interface of that name.
+pub fn add(netns: Netns, wiring: &PodWiring) -> Result<Wired, HostError> {
+    let mut net = PodNet::open(netns)?;
+    let ifname = &wiring.attachment.ifname;
+    if net.has_interface(ifname)? {
+        return Err(HostError::InterfaceTaken { ifname: ifname.clone(), netns: net.netns.path().to_owned() });
+    }
+    net.add(wiring)
+}

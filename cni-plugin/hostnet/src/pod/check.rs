@@ -1,0 +1,123 @@
+//! Comparing a pod's interface with what it should be. Changes nothing.
+
+use super::{PodNet, PodWiring, find};
+use crate::error::{During, HostError, mac_text};
+use crate::netlink::link::{Key, Link};
+use crate::netlink::route::{self, Route};
+use crate::netlink::socket::Socket;
+use crate::netlink::uapi::{AF_INET, AF_UNSPEC};
+use crate::netlink::{addr, neigh, rule};
+use crate::numbers::{GROUP_BATCH, GROUP_DOOMED, PRIORITY_PODS, TABLE_MAIN, TABLE_PODS};
+use crate::plan::pod as plan;
+use std::net::IpAddr;
+
+/// What differs, in words; empty when all is well.
+///
+/// The pod's MAC is compared where one is given: a plugin later in the chain may change it, and ADD's last result then says
+/// so. MTU and further addresses, routes and settings are not looked at, for the same reason.
+///
+/// # Errors
+/// The kernel cannot be asked.
+pub fn check(net: &mut PodNet, wiring: &PodWiring, pod_mac: Option<&str>) -> Result<Vec<String>, HostError> {
+    let mut differences = Vec::new();
+    host_side(&mut net.host, wiring, &mut differences)?;
+    pod_side(&mut net.pod, wiring, pod_mac, &mut differences)?;
+    Ok(differences)
+}
+
+fn host_side(host: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String>) -> Result<(), HostError> {
+    let name = &wiring.host_ifname;
+    let Some(link) = find(host, Key::Name(name))? else {
+        differences.push(format!("host interface {name} is missing"));
+        return Ok(());
+    };
+    let alias = wiring.attachment.alias();
+    if link.alias != alias {
+        differences.push(format!("host interface {name} has alias {:?} instead of {alias:?}", link.alias));
+    }
+    if !link.up {
+        differences.push(format!("host interface {name} is down"));
+    }
+    if matches!(link.group, GROUP_DOOMED | GROUP_BATCH) {
+        differences.push(format!("host interface {name} waits for its deletion"));
+    }
+    for table in [TABLE_PODS, TABLE_MAIN] {
+        let routes = routes(host, table)?;
+        for wanted in plan::host_routes(&wiring.addresses, link.index).iter().filter(|r| r.table == table) {
+            if !routes.iter().any(|r| r.destination == wanted.destination && r.device == link.index) {
+                differences
+                    .push(format!("host route {} to {name} is missing in table {table}", wanted.destination));
+            }
+        }
+    }
+    let replies = host.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
+    let mut rules = replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload));
+    if !rules.any(|(r, _)| r == rule::Rule::all(PRIORITY_PODS, TABLE_PODS)) {
+        differences.push(format!("rule {PRIORITY_PODS} to table {TABLE_PODS} is missing"));
+    }
+    Ok(())
+}
+
+fn pod_side(
+    pod: &mut Socket,
+    wiring: &PodWiring,
+    mac: Option<&str>,
+    differences: &mut Vec<String>,
+) -> Result<(), HostError> {
+    let name = &wiring.attachment.ifname;
+    let Some(link) = find(pod, Key::Name(name))? else {
+        differences.push(format!("interface {name} is missing in the pod"));
+        return Ok(());
+    };
+    if !link.up {
+        differences.push(format!("interface {name} is down"));
+    }
+    let present = link.mac.as_ref().map(mac_text);
+    if let (Some(wanted), Some(present)) = (mac, &present)
+        && !wanted.eq_ignore_ascii_case(present)
+    {
+        differences.push(format!("interface {name} has MAC {present} instead of {wanted}"));
+    }
+    pod_addresses(pod, wiring, &link, differences)?;
+    let routes = routes(pod, TABLE_MAIN)?;
+    for wanted in plan::pod_routes(link.index) {
+        let same = |r: &Route| {
+            r.destination == wanted.destination && r.gateway == wanted.gateway && r.device == link.index
+        };
+        if !routes.iter().any(same) {
+            differences.push(format!("route {} is missing in the pod", wanted.destination));
+        }
+    }
+    let replies = pod.dump(&neigh::list(AF_INET)).during(|| "list neighbours".into())?;
+    let mut neighbours = replies.iter().filter_map(|r| neigh::parse(r.kind, &r.payload));
+    let wanted = wiring.attachment.host_mac();
+    let gateway = IpAddr::V4(plan::GATEWAY);
+    if !neighbours.any(|n| n.address == gateway && n.mac == Some(wanted) && n.permanent) {
+        differences.push(format!("the permanent neighbour {gateway} is missing in the pod"));
+    }
+    Ok(())
+}
+
+fn pod_addresses(
+    pod: &mut Socket,
+    wiring: &PodWiring,
+    link: &Link,
+    differences: &mut Vec<String>,
+) -> Result<(), HostError> {
+    let list = addr::list(AF_UNSPEC, link.index);
+    let replies = pod.dump(&list).during(|| format!("list the addresses of {}", link.name))?;
+    let present: Vec<IpAddr> =
+        replies.iter().filter_map(|r| addr::parse(r.kind, &r.payload)).map(|a| a.address).collect();
+    for wanted in wiring.addresses.iter().filter(|a| !present.contains(a)) {
+        differences.push(format!("address {wanted} is missing on {}", link.name));
+    }
+    Ok(())
+}
+
+fn routes(socket: &mut Socket, table: u32) -> Result<Vec<Route>, HostError> {
+    match socket.dump(&route::list(AF_INET, table)) {
+        Ok(replies) => Ok(replies.iter().filter_map(|r| route::parse(r.kind, &r.payload)).collect()),
+        Err(error) if error.is_absent() => Ok(Vec::new()),
+        Err(error) => Err(error).during(|| format!("list the routes of table {table}")),
+    }
+}

@@ -1,0 +1,87 @@
+//! Taking a pod's interface away.
+
+use super::find;
+use crate::error::{During, HostError};
+use crate::names::Attachment;
+use crate::netlink::link::{self, Key, Link};
+use crate::netlink::socket::Socket;
+use crate::netns::Netns;
+use crate::numbers::GROUP_DOOMED;
+
+/// What is known of an interface that is to go.
+#[derive(Debug)]
+pub struct Teardown<'a> {
+    /// Whose it is.
+    pub attachment: &'a Attachment,
+    /// Names its host end may have. Each is only a guess: what decides is whose the link says it is.
+    pub host_ifnames: &'a [String],
+    /// The pod's namespace, where it still exists.
+    pub netns: Option<&'a Netns>,
+}
+
+/// Takes the attachment's host veth down and puts it into the deletion group: its routes are gone at once, the link itself
+/// goes with the next batch. Returns its name; `None` when there is no such link.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn del(teardown: &Teardown<'_>) -> Result<Option<String>, HostError> {
+    let mut host = open()?;
+    let Some(link) = locate(&mut host, teardown)? else { return Ok(None) };
+    let key = Key::Index(link.index);
+    let mut batch = Vec::new();
+    if link.alias.is_empty() {
+        // Its ADD was killed half-way; whoever deletes the batch looks for the alias.
+        batch.push(link::set_alias(key, &teardown.attachment.alias()));
+    }
+    batch.push(link::set_down_in_group(link.index, GROUP_DOOMED));
+    match host.all(batch) {
+        Ok(()) => Ok(Some(link.name)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error).during(|| format!("take link {} down", link.name)),
+    }
+}
+
+/// Deletes the attachment's host veth itself, for want of a daemon to do so. Returns whether there was one.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn delete_own(teardown: &Teardown<'_>) -> Result<bool, HostError> {
+    let mut host = open()?;
+    let Some(link) = locate(&mut host, teardown)? else { return Ok(false) };
+    match host.request(link::delete(Key::Index(link.index))) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error).during(|| format!("delete link {}", link.name)),
+    }
+}
+
+fn open() -> Result<Socket, HostError> {
+    Socket::route().during(|| "open a routing socket".into())
+}
+
+/// The attachment's host veth: by a guessed name, else from inside the pod.
+fn locate(host: &mut Socket, teardown: &Teardown<'_>) -> Result<Option<Link>, HostError> {
+    for name in teardown.host_ifnames {
+        if let Some(link) = find(host, Key::Name(name))?
+            && belongs(&link, teardown.attachment)
+        {
+            return Ok(Some(link));
+        }
+    }
+    let Some(netns) = teardown.netns else { return Ok(None) };
+    let Some(peer) = peer_of(netns, teardown.attachment)? else { return Ok(None) };
+    Ok(find(host, Key::Index(peer))?.filter(|link| belongs(link, teardown.attachment)))
+}
+
+/// Whether a link says that it is this attachment's: by alias, or by MAC where it has no alias yet.
+fn belongs(link: &Link, attachment: &Attachment) -> bool {
+    link.alias == attachment.alias() || (link.alias.is_empty() && link.mac == Some(attachment.host_mac()))
+}
+
+/// The host index of the pod interface's other end.
+fn peer_of(netns: &Netns, attachment: &Attachment) -> Result<Option<u32>, HostError> {
+    // A path that no longer leads to a network namespace is a namespace that is gone.
+    let Ok(Ok(mut pod)) = netns.within(Socket::route) else { return Ok(None) };
+    let link = find(&mut pod, Key::Name(&attachment.ifname))?;
+    Ok(link.filter(|l| l.kind == "veth" && l.peer_elsewhere).and_then(|l| l.peer))
+}

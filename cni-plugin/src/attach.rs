@@ -1,0 +1,125 @@
+//! Reply and configuration → what hostnet is to make. Pure.
+
+use crate::cni::env::Invocation;
+use crate::cni::error::{CniError, PROTOCOL};
+use crate::cni::netconf::NetConf;
+use crate::cni::result::{Interface, Made};
+use podwire_hostnet::pod::{PodWiring, Wired};
+use podwire_hostnet::{Attachment, host_ifname, mac_text};
+use podwire_proto::convert;
+use podwire_proto::v1::{Allocation, Layout, Pod, Sandbox};
+
+/// The attachment of an invocation.
+#[must_use]
+pub fn attachment(invocation: &Invocation) -> Attachment {
+    Attachment { container_id: invocation.container_id.clone(), ifname: invocation.ifname.clone() }
+}
+
+/// The attachment as the daemon knows it.
+#[must_use]
+pub fn sandbox(invocation: &Invocation, conf: &NetConf) -> Sandbox {
+    Sandbox {
+        container_id: invocation.container_id.clone(),
+        ifname: invocation.ifname.clone(),
+        network: conf.name.clone(),
+    }
+}
+
+/// The pod as the daemon knows it.
+#[must_use]
+pub fn pod(invocation: &Invocation) -> Pod {
+    let args = &invocation.pod;
+    Pod { namespace: args.namespace.clone(), name: args.name.clone(), uid: args.uid.clone() }
+}
+
+/// The host veth's name for this invocation.
+#[must_use]
+pub fn host_name(invocation: &Invocation, conf: &NetConf) -> String {
+    let args = &invocation.pod;
+    host_ifname(&conf.veth_prefix, &args.namespace, &args.name, &attachment(invocation))
+}
+
+/// What hostnet is to make of an allocation.
+///
+/// # Errors
+/// The daemon's answer makes no sense to this plugin.
+pub fn wiring(
+    invocation: &Invocation,
+    conf: &NetConf,
+    allocation: &Allocation,
+) -> Result<PodWiring, CniError> {
+    let refused = |why: String| CniError::new(PROTOCOL, "ipamd's answer cannot be used").details(why);
+    let addresses = convert::addresses(&allocation.addresses).map_err(|e| refused(e.to_string()))?;
+    if addresses.is_empty() {
+        return Err(refused("it holds no address".into()));
+    }
+    match allocation.layout() {
+        Layout::Constant | Layout::Unspecified => {}
+        Layout::Compat => return Err(refused("layout compat is not supported by this plugin".into())),
+    }
+    Ok(PodWiring {
+        attachment: attachment(invocation),
+        host_ifname: host_name(invocation, conf),
+        addresses,
+        mtu: conf.mtu,
+    })
+}
+
+/// What goes into the result.
+#[must_use]
+pub fn made(wiring: &PodWiring, wired: &Wired, netns: &str) -> Made {
+    let end = |name: &str, mac: &[u8; 6], sandbox: &str| Interface {
+        name: name.to_owned(),
+        mac: mac_text(mac),
+        mtu: wiring.mtu,
+        sandbox: sandbox.to_owned(),
+    };
+    Made {
+        host: end(&wiring.host_ifname, &wired.host_mac, ""),
+        pod: end(&wiring.attachment.ifname, &wired.pod_mac, netns),
+        addresses: wiring.addresses.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cni::env::{PodArgs, Verb};
+    use crate::cni::netconf;
+
+    fn parts() -> (Invocation, NetConf) {
+        let invocation = Invocation {
+            container_id: "c1".into(),
+            ifname: "eth0".into(),
+            pod: PodArgs { namespace: "default".into(), name: "sample-pod".into(), uid: String::new() },
+            ..Invocation::default()
+        };
+        let conf = br#"{"cniVersion":"1.0.0","name":"aws-cni","mtu":"1500"}"#;
+        (invocation, netconf::parse(conf, Verb::Add).expect("accepted"))
+    }
+
+    fn allocation(address: &str, layout: Layout) -> Allocation {
+        Allocation { addresses: vec![address.into()], layout: layout.into(), ..Allocation::default() }
+    }
+
+    #[test]
+    fn wiring_of_a_good_answer() {
+        let (invocation, conf) = parts();
+        let wiring = wiring(&invocation, &conf, &allocation("10.0.0.5", Layout::Constant)).expect("usable");
+        assert_eq!((wiring.host_ifname.as_str(), wiring.mtu), ("enicc21c2d7785", 1500));
+        assert_eq!(wiring.addresses, [std::net::IpAddr::from([10, 0, 0, 5])]);
+    }
+
+    #[test]
+    fn wiring_of_a_bad_answer_refused() {
+        let (invocation, conf) = parts();
+        for bad in [
+            allocation("10.0.0.5/32", Layout::Constant),
+            allocation("", Layout::Constant),
+            allocation("10.0.0.5", Layout::Compat),
+            Allocation::default(),
+        ] {
+            assert_eq!(wiring(&invocation, &conf, &bad).map_err(|e| e.code), Err(PROTOCOL), "{bad:?}");
+        }
+    }
+}

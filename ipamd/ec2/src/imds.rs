@@ -1,0 +1,262 @@
+//! Instance metadata: who this instance is, and which ENIs it may have. Version 2 only; one reader for the whole daemon.
+//!
+//! Metadata is a hint (design D1): a leaf that is missing is reported as missing, never made up, and an ENI whose leaves
+//! cannot be read is left out with a warning.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use aws_config::imds::client::Client;
+use aws_config::imds::client::error::ImdsError as SdkImdsError;
+use aws_config::provider_config::ProviderConfig;
+use aws_smithy_http_client::Builder as HttpBuilder;
+use ipnetwork::IpNetwork;
+use podwire_pool::{DeviceIndex, EniId, GroupId, InstanceId, Mac, NetworkCard, ObservedEni, SubnetId};
+use tokio::task::JoinSet;
+
+/// Why metadata could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ImdsError {
+    /// The service did not answer, or answered with an error, for a path that must exist.
+    #[error(
+        "instance metadata {path} cannot be read; check that IMDS is enabled and IMDSv2 reachable from the host network"
+    )]
+    Unreadable {
+        /// Which path.
+        path: String,
+        /// What the client said.
+        #[source]
+        source: Box<SdkImdsError>,
+    },
+    /// The answer is not what the path promises.
+    #[error("instance metadata {path} says {value:?}, which is not {expected}")]
+    Nonsense {
+        /// Which path.
+        path: String,
+        /// What it said, shortened.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+/// Who this instance is: the instance identity document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `i-…`.
+    pub instance: InstanceId,
+    /// For example `m5.large`.
+    pub instance_type: String,
+    /// For example `eu-west-1`.
+    pub region: String,
+    /// Availability Zone name.
+    pub zone: String,
+    /// When the instance was launched, RFC 3339 as EC2 wrote it; empty where the document lacks it.
+    pub pending_time: String,
+}
+
+/// The node's primary ENI and VPC, as node networking needs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// MAC of the primary ENI.
+    pub primary_mac: Mac,
+    /// Primary address of the primary ENI.
+    pub primary_ip: Ipv4Addr,
+    /// All IPv4 CIDRs of the VPC.
+    pub vpc_cidrs: Vec<IpNetwork>,
+}
+
+/// Reader of instance metadata.
+#[derive(Debug, Clone)]
+pub struct Imds {
+    client: Client,
+}
+
+const MACS: &str = "/latest/meta-data/network/interfaces/macs/";
+
+impl Imds {
+    /// A reader at the SDK's endpoint (169.254.169.254, or `AWS_EC2_METADATA_SERVICE_ENDPOINT`).
+    #[must_use]
+    pub fn new() -> Self {
+        // Plain HTTP: no trust store has to be read for it.
+        let provider = ProviderConfig::default().with_http_client(HttpBuilder::new().build_http());
+        let client = Client::builder()
+            .configure(&provider)
+            .max_attempts(4)
+            .connect_timeout(Duration::from_secs(1))
+            .read_timeout(Duration::from_secs(2))
+            .operation_timeout(Duration::from_secs(10))
+            .build();
+        Self { client }
+    }
+
+    /// Reads the instance identity document.
+    ///
+    /// # Errors
+    /// It cannot be read, or lacks the instance id, type or Region.
+    pub async fn identity(&self) -> Result<Identity, ImdsError> {
+        let path = "/latest/dynamic/instance-identity/document";
+        let text = self.required(path).await?;
+        let nonsense = |expected| ImdsError::Nonsense { path: path.into(), value: shorten(&text), expected };
+        let document: serde_json::Value = serde_json::from_str(&text).map_err(|_| nonsense("JSON"))?;
+        let field = |name: &str| document.get(name).and_then(|v| v.as_str()).map(str::to_owned);
+        Ok(Identity {
+            instance: InstanceId::new(
+                field("instanceId").ok_or_else(|| nonsense("a document with instanceId"))?,
+            ),
+            instance_type: field("instanceType").ok_or_else(|| nonsense("a document with instanceType"))?,
+            region: field("region").ok_or_else(|| nonsense("a document with region"))?,
+            zone: field("availabilityZone").unwrap_or_default(),
+            pending_time: field("pendingTime").unwrap_or_default(),
+        })
+    }
+
+    /// Reads what node networking needs.
+    ///
+    /// # Errors
+    /// The primary ENI's MAC, address or the VPC's CIDRs cannot be read.
+    pub async fn node_facts(&self) -> Result<NodeFacts, ImdsError> {
+        let primary_mac: Mac = self.parsed("/latest/meta-data/mac", "a MAC address").await?;
+        let cidrs_path = format!("{MACS}{primary_mac}/vpc-ipv4-cidr-blocks");
+        let (primary_ip, cidrs) = tokio::join!(
+            self.parsed("/latest/meta-data/local-ipv4", "an IPv4 address"),
+            self.required(&cidrs_path)
+        );
+        Ok(NodeFacts { primary_mac, primary_ip: primary_ip?, vpc_cidrs: parse_lines(&cidrs?) })
+    }
+
+    /// Reads the VPC's IPv4 CIDRs; they may grow while the node runs.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn vpc_cidrs(&self, primary: Mac) -> Result<Vec<IpNetwork>, ImdsError> {
+        Ok(parse_lines(&self.required(&format!("{MACS}{primary}/vpc-ipv4-cidr-blocks")).await?))
+    }
+
+    /// Reads the IPv4 CIDR of the subnet an ENI is in.
+    ///
+    /// # Errors
+    /// It cannot be read; a new ENI appears in metadata seconds after its attachment.
+    pub async fn subnet_cidr(&self, mac: Mac) -> Result<IpNetwork, ImdsError> {
+        self.parsed(&format!("{MACS}{mac}/subnet-ipv4-cidr-block"), "a CIDR").await
+    }
+
+    /// Reads all ENIs that metadata knows. An ENI with unreadable leaves is left out; absence means nothing.
+    ///
+    /// # Errors
+    /// The list of MACs cannot be read.
+    pub async fn enis(&self) -> Result<Vec<ObservedEni>, ImdsError> {
+        let listing = self.required(MACS).await?;
+        let macs: Vec<Mac> = listing.lines().filter_map(|l| l.trim_end_matches('/').parse().ok()).collect();
+        let mut reads = JoinSet::new();
+        for mac in macs {
+            let reader = self.clone();
+            reads.spawn(async move { (mac, reader.eni(mac).await) });
+        }
+        let mut enis = Vec::new();
+        while let Some(read) = reads.join_next().await {
+            match read {
+                Ok((_, Ok(eni))) => enis.push(eni),
+                Ok((mac, Err(error))) => {
+                    tracing::warn!(%mac, %error, "instance metadata of an ENI is incomplete; it is left out");
+                }
+                Err(error) => tracing::warn!(%error, "reading instance metadata of an ENI was cut short"),
+            }
+        }
+        enis.sort_by(|a, b| (a.card, a.device, &a.id).cmp(&(b.card, b.device, &b.id)));
+        Ok(enis)
+    }
+
+    async fn eni(&self, mac: Mac) -> Result<ObservedEni, ImdsError> {
+        let leaf = |name: &str| format!("{MACS}{mac}/{name}");
+        let (device, id, subnet, cidr, locals, prefixes, groups, card) = tokio::join!(
+            self.parsed_at(leaf("device-number"), "a device index"),
+            self.required_at(leaf("interface-id")),
+            self.required_at(leaf("subnet-id")),
+            self.parsed_at(leaf("subnet-ipv4-cidr-block"), "a CIDR"),
+            self.required_at(leaf("local-ipv4s")),
+            self.optional_at(leaf("ipv4-prefix")),
+            self.optional_at(leaf("security-group-ids")),
+            self.optional_at(leaf("network-card")),
+        );
+        let locals = locals?;
+        let mut addresses: Vec<IpAddr> = locals.lines().filter_map(|l| l.trim().parse().ok()).collect();
+        if addresses.is_empty() {
+            let path = leaf("local-ipv4s");
+            return Err(ImdsError::Nonsense {
+                path,
+                value: shorten(&locals),
+                expected: "a list of addresses",
+            });
+        }
+        // The ENI's own address comes first (EC2 user guide, "Instance metadata categories", local-ipv4s).
+        let primary = addresses.remove(0);
+        Ok(ObservedEni {
+            id: EniId::new(id?.trim()),
+            mac,
+            attachment: None,
+            instance: None,
+            card: NetworkCard(card?.and_then(|c| c.trim().parse().ok()).unwrap_or(0)),
+            device: DeviceIndex(device?),
+            subnet: SubnetId::new(subnet?.trim()),
+            subnet_cidr: Some(cidr?),
+            groups: groups?.unwrap_or_default().lines().map(|g| GroupId::new(g.trim())).collect(),
+            primary,
+            addresses,
+            prefixes: prefixes?.map(|p| parse_lines(&p)).unwrap_or_default(),
+            kind: None,
+            tags: None,
+            attached: true,
+        })
+    }
+
+    async fn required(&self, path: &str) -> Result<String, ImdsError> {
+        match self.client.get(path).await {
+            Ok(text) => Ok(String::from(text)),
+            Err(source) => Err(ImdsError::Unreadable { path: path.into(), source: Box::new(source) }),
+        }
+    }
+
+    /// `None` where metadata answers 404: the leaf does not apply.
+    async fn optional_at(&self, path: String) -> Result<Option<String>, ImdsError> {
+        match self.client.get(&path).await {
+            Ok(text) => Ok(Some(String::from(text))),
+            Err(SdkImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => {
+                Ok(None)
+            }
+            Err(source) => Err(ImdsError::Unreadable { path, source: Box::new(source) }),
+        }
+    }
+
+    async fn required_at(&self, path: String) -> Result<String, ImdsError> {
+        self.required(&path).await
+    }
+
+    async fn parsed<T: std::str::FromStr>(&self, path: &str, expected: &'static str) -> Result<T, ImdsError> {
+        let text = self.required(path).await?;
+        let nonsense = || ImdsError::Nonsense { path: path.into(), value: shorten(&text), expected };
+        text.trim().parse().map_err(|_| nonsense())
+    }
+
+    async fn parsed_at<T: std::str::FromStr>(
+        &self,
+        path: String,
+        expected: &'static str,
+    ) -> Result<T, ImdsError> {
+        self.parsed(&path, expected).await
+    }
+}
+
+impl Default for Imds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn parse_lines<T: std::str::FromStr>(text: &str) -> Vec<T> {
+    text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(80).collect()
+}

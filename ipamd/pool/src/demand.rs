@@ -1,0 +1,116 @@
+//! What is known of demand over time: arrivals, and for how long something has been in excess.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::targets::Verdict;
+use crate::time::Time;
+use crate::tuning::{ARRIVAL_WINDOW, ARRIVALS_MAX, QUIET_STRETCH_MAX, count};
+
+/// What may be given back now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub(crate) struct Surplus {
+    pub(crate) singles: u32,
+    pub(crate) prefixes: u32,
+    pub(crate) with_enis: u32,
+}
+
+impl Surplus {
+    const fn of(verdict: &Verdict) -> Self {
+        Self { singles: verdict.over, prefixes: verdict.over_prefixes, with_enis: verdict.over_eni }
+    }
+
+    fn least(self, other: Self) -> Self {
+        Self {
+            singles: self.singles.min(other.singles),
+            prefixes: self.prefixes.min(other.prefixes),
+            with_enis: self.with_enis.min(other.with_enis),
+        }
+    }
+}
+
+/// Demand over time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Demand {
+    /// Pods that should have an address here, when known.
+    pub(crate) bound: Option<u32>,
+    arrivals: VecDeque<Time>,
+    /// The least excess seen since then.
+    quiet: Option<(Time, Surplus)>,
+    stretch: u32,
+    gave: Option<Time>,
+}
+
+impl Default for Demand {
+    fn default() -> Self {
+        Self { bound: None, arrivals: VecDeque::new(), quiet: None, stretch: 1, gave: None }
+    }
+}
+
+impl Demand {
+    /// A pod came.
+    pub(crate) fn arrived(&mut self, now: Time) {
+        self.arrivals.push_back(now);
+        if self.arrivals.len() > ARRIVALS_MAX {
+            self.arrivals.pop_front();
+        }
+    }
+
+    /// How many came lately.
+    pub(crate) fn arrivals(&mut self, now: Time) -> u32 {
+        while self.arrivals.pop_front_if(|at| now.since(*at) >= ARRIVAL_WINDOW).is_some() {}
+        count(self.arrivals.len())
+    }
+
+    /// Notes the verdict of now; gives what has been in excess for `quiet` without a break. Demand that comes back
+    /// soon after something was given back stretches that time (no flapping, L5); a long calm shrinks it again.
+    pub(crate) fn note(
+        &mut self,
+        now: Time,
+        verdict: &Verdict,
+        empty_enis: bool,
+        quiet: Duration,
+    ) -> Option<Surplus> {
+        let span = quiet.saturating_mul(self.stretch);
+        if verdict.short > 0 {
+            self.quiet = None;
+            if self.gave.take_if(|gave| now.since(*gave) < span.saturating_mul(2)).is_some() {
+                self.stretch = self.stretch.saturating_mul(2).min(QUIET_STRETCH_MAX);
+            }
+            return None;
+        }
+        if self.stretch > 1 && self.gave.is_some_and(|gave| now.since(gave) >= span.saturating_mul(8)) {
+            self.stretch /= 2;
+            self.gave = Some(now);
+        }
+        let surplus = Surplus::of(verdict);
+        if surplus == Surplus::default() && !empty_enis {
+            self.quiet = None;
+            return None;
+        }
+        let (since, least) =
+            self.quiet.map_or((now, surplus), |(since, least)| (since, least.least(surplus)));
+        if least == Surplus::default() && !empty_enis {
+            self.quiet = Some((now, surplus));
+            return None;
+        }
+        self.quiet = Some((since, least));
+        (now >= since.after(span)).then_some(least)
+    }
+
+    /// Something was given back: what is left has to be in excess for as long again.
+    pub(crate) fn gave(&mut self, now: Time) {
+        self.gave = Some(now);
+        self.quiet = None;
+    }
+
+    /// Nothing could be given back although it was time: what is in excess now has to last once more.
+    pub(crate) fn postpone(&mut self, now: Time, verdict: &Verdict) {
+        self.quiet = Some((now, Surplus::of(verdict)));
+    }
+
+    /// When the excess will have lasted long enough.
+    pub(crate) fn next_deadline(&self, quiet: Duration) -> Option<Time> {
+        self.quiet.map(|(since, _)| since.after(quiet.saturating_mul(self.stretch)))
+    }
+}

@@ -1,0 +1,340 @@
+//! ENIs coming and going: attach, delete-on-termination, and the way out.
+
+use std::time::Duration;
+
+use crate::backoff::{Action, cause_of};
+use crate::cause::Cause;
+use crate::effect::{Ec2Call, Effect};
+use crate::eni::{Eni, Exit, Role, Slot, Stage, TAG_OP, tag};
+use crate::ids::{AttachmentId, DeviceIndex, EniId, NetworkCard, OpId};
+use crate::input::{Ec2Failure, FailureClass, ObservedEni};
+use crate::journal::Then;
+use crate::machine::{Intent, Pool};
+use crate::ops::About;
+use crate::record::Record;
+use crate::time::Time;
+use crate::tuning::{ATTACH_TRIES, DESCRIBE_LAG, LIMIT_MEMORY};
+
+/// How long a detached ENI needs until it can be deleted. *Source*: design §7 (EC2 model: 2 to 3 s).
+const DETACH_TAKES: Duration = Duration::from_secs(3);
+/// Busy deletes before the attachment is looked at again. *Source*: our choice.
+const DELETE_TRIES: u32 = 5;
+
+impl Pool {
+    /// The next EC2 step in the life of each ENI.
+    pub(crate) fn tend_lives(&mut self, now: Time, out: &mut Vec<Effect>) {
+        for slot in self.ledger.slots() {
+            let Some(eni) = self.ledger.eni(slot) else { continue };
+            if !eni.ours() || !eni.retry.open(now) {
+                continue;
+            }
+            let free = eni.ec2_op.is_none() && eni.doubt.is_none();
+            match eni.stage {
+                Stage::Created if free => self.attach(now, slot, out),
+                Stage::Attached => {
+                    self.tell_termination(now, slot, out);
+                    if free {
+                        self.unassign_again(now, slot);
+                    }
+                }
+                Stage::Leaving(Exit::Detach) if free => self.detach(now, slot, out),
+                Stage::Leaving(Exit::Delete) if free => self.delete(now, slot, out),
+                Stage::Created | Stage::Leaving(_) => {}
+            }
+        }
+    }
+
+    /// Sends an EC2 call about one ENI.
+    pub(crate) fn call(&mut self, now: Time, slot: Slot, about: About, call: Ec2Call, out: &mut Vec<Effect>) {
+        let op = self.ops.open(about, now, None);
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.ec2_op = Some(op);
+            eni.touched = op;
+            eni.changed = now;
+        }
+        out.push(Effect::Ec2 { op, call });
+    }
+
+    fn attach(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        if self.gates.closed(Action::Attach, now).is_some() {
+            return;
+        }
+        let id = eni.id.clone();
+        let taken: Vec<u32> = self
+            .ledger
+            .enis()
+            .filter(|(other, e)| *other != slot && e.card == NetworkCard(0) && e.occupies())
+            .map(|(_, e)| e.device.0)
+            .collect();
+        let most = usize::try_from(self.most_enis(now)).unwrap_or(usize::MAX);
+        if taken.len() >= most {
+            self.mark_leaving(slot);
+            return;
+        }
+        let Some(device) = (1..u32::MAX).find(|d| !taken.contains(d)) else { return };
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.device = DeviceIndex(device);
+            eni.card = NetworkCard(0);
+        }
+        let call = Ec2Call::Attach { eni: id, card: NetworkCard(0), device: DeviceIndex(device) };
+        self.call(now, slot, About::Attach { slot }, call, out);
+    }
+
+    /// EC2 attached it.
+    pub(crate) fn attached(&mut self, now: Time, slot: Slot, attachment: Option<AttachmentId>) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        if eni.stage != Stage::Created {
+            return;
+        }
+        eni.stage = Stage::Attached;
+        eni.ever_attached = true;
+        eni.attachment = attachment;
+        eni.retry.clear();
+        eni.changed = now;
+        eni.wants_termination = true;
+        let record = eni.record();
+        self.gates.action(Action::Attach).clear();
+        self.journal.note(Record::Eni(record));
+    }
+
+    /// An attach failed; the new ENI is tried again or given up.
+    pub(crate) fn attach_failed(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
+        let cause = cause_of(Action::Attach, failure, None);
+        let others = self.ledger.enis().filter(|(s, e)| *s != slot && e.occupies()).count();
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        let hopeless = eni.retry.tries() >= ATTACH_TRIES;
+        match failure.class {
+            FailureClass::Throttled => {
+                self.gates.action(Action::Attach).fail(now, failure.class, cause.clone(), &mut self.jitter);
+            }
+            FailureClass::Denied => {
+                self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                self.mark_leaving(slot);
+            }
+            FailureClass::LimitExceeded => {
+                self.learned_enis = Some((crate::tuning::count(others), now.after(LIMIT_MEMORY)));
+                // Somebody else may have taken the place.
+                self.describing.want(now);
+                self.mark_leaving(slot);
+            }
+            FailureClass::Unknown => self.doubt(slot, now, now),
+            FailureClass::Busy | FailureClass::NotFound | FailureClass::Invalid => {
+                self.doubt(slot, now, now);
+                if hopeless {
+                    self.gates.action(Action::Create).fail(
+                        now,
+                        failure.class,
+                        cause.clone(),
+                        &mut self.jitter,
+                    );
+                    self.mark_leaving(slot);
+                }
+            }
+            FailureClass::SubnetExhausted | FailureClass::SubnetFragmented => {}
+        }
+        self.complain(cause, out);
+    }
+
+    /// EC2 should delete it with the instance; nobody waits for that.
+    fn tell_termination(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let idle = eni.wants_termination && eni.termination_op.is_none() && eni.termination_retry.open(now);
+        if !idle || self.requests.queued() > 0 || self.gates.closed(Action::Modify, now).is_some() {
+            return;
+        }
+        let id = eni.id.clone();
+        let Some(attachment) = eni.attachment.clone() else {
+            let at = eni.changed.after(DESCRIBE_LAG);
+            if eni.doubt.is_none() && at > now {
+                self.describing.want(at);
+            }
+            return;
+        };
+        let op = self.ops.open(About::Terminate { slot }, now, None);
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.termination_op = Some(op);
+        }
+        out.push(Effect::Ec2 { op, call: Ec2Call::DeleteOnTermination { eni: id, attachment } });
+    }
+
+    /// EC2 was told, or refused.
+    pub(crate) fn termination_told(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        failure: Option<&Ec2Failure>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.termination_op = None;
+        let Some(failure) = failure else {
+            eni.wants_termination = false;
+            eni.termination_retry.clear();
+            return;
+        };
+        let cause = cause_of(Action::Modify, failure, None);
+        eni.termination_retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        self.complain(cause, out);
+    }
+
+    /// Decides that an ENI leaves, once nothing on it is in use or cools; nothing is done before that is on disk.
+    pub(crate) fn mark_leaving(&mut self, slot: Slot) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        if !eni.staying() || eni.role != Role::Secondary || !eni.counts.idle() {
+            return;
+        }
+        eni.stage = Stage::Leaving(Exit::Marked);
+        if !eni.ever_attached {
+            // No place of its own: after a crash nobody must take the host's device at that place for this ENI's.
+            eni.device = DeviceIndex(0);
+        }
+        eni.retry.clear();
+        eni.host_retry.clear();
+        let record = eni.record();
+        self.journal.note(Record::Eni(record));
+        self.journal.then(Then::Leave(slot));
+    }
+
+    /// That is on disk.
+    pub(crate) fn may_leave(&mut self, slot: Slot) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        if eni.stage == Stage::Leaving(Exit::Marked) {
+            eni.stage = Stage::Leaving(if eni.ever_attached { Exit::Unhost } else { Exit::Delete });
+        }
+    }
+
+    fn detach(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        if eni.host_op.is_some() || self.gates.closed(Action::Detach, now).is_some() {
+            return;
+        }
+        let id = eni.id.clone();
+        if let Some(attachment) = eni.attachment.clone() {
+            let call = Ec2Call::Detach { eni: id, attachment };
+            self.call(now, slot, About::Detach { slot }, call, out);
+        } else {
+            self.doubt(slot, now, now);
+            if let Some(eni) = self.ledger.eni_mut(slot) {
+                eni.retry.pause(now.after(DETACH_TAKES));
+            }
+        }
+    }
+
+    fn delete(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        if self.gates.closed(Action::Delete, now).is_some() {
+            return;
+        }
+        let call = Ec2Call::Delete { eni: eni.id.clone() };
+        self.call(now, slot, About::Delete { slot }, call, out);
+    }
+
+    /// EC2 detaches it.
+    pub(crate) fn detached(&mut self, now: Time, slot: Slot) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.attachment = None;
+        eni.stage = Stage::Leaving(Exit::Delete);
+        eni.retry.clear();
+        eni.retry.pause(now.after(DETACH_TAKES));
+        self.gates.action(Action::Detach).clear();
+    }
+
+    /// A detach or a delete failed.
+    pub(crate) fn exit_failed(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        action: Action,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        let cause = cause_of(action, failure, None);
+        match failure.class {
+            FailureClass::NotFound if action == Action::Detach => {
+                eni.attachment = None;
+                eni.stage = Stage::Leaving(Exit::Delete);
+                return;
+            }
+            FailureClass::Throttled | FailureClass::Denied => {
+                self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
+            }
+            FailureClass::NotFound
+            | FailureClass::Busy
+            | FailureClass::Invalid
+            | FailureClass::Unknown
+            | FailureClass::LimitExceeded
+            | FailureClass::SubnetExhausted
+            | FailureClass::SubnetFragmented => {
+                eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                let unclear = matches!(failure.class, FailureClass::Unknown | FailureClass::NotFound);
+                if unclear || eni.retry.tries() >= DELETE_TRIES {
+                    // A Describe tells whether it is gone, or still attached.
+                    self.doubt(slot, now, now);
+                }
+            }
+        }
+        if failure.class != FailureClass::Busy {
+            self.complain(cause, out);
+        }
+    }
+
+    /// It does not exist any more.
+    pub(crate) fn eni_gone(&mut self, now: Time, slot: Slot) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let id = eni.id.clone();
+        self.journal.note(Record::EniGone { eni: id.clone() });
+        self.describing.lately_gone.insert(id, now);
+        self.ledger.remove_eni(slot);
+    }
+
+    /// An intent's outcome is known.
+    pub(crate) fn settle_intent(&mut self, op: OpId) {
+        if self.intents.remove(&op).is_some() {
+            self.journal.note(Record::Settled { op });
+        }
+    }
+
+    /// Notes that a call with lasting consequences is about to be made; it is sent once that is on disk.
+    pub(crate) fn intend(&mut self, op: OpId, create: Option<crate::GrowBy>, eni: Option<EniId>) {
+        self.journal.note(Record::Intent { op, create, eni: eni.clone() });
+        self.journal.then(Then::Issue(op));
+        self.intents.insert(op, Intent { create, eni, doubted: None });
+    }
+
+    /// The operation whose tag an ENI carries, when it is one that we do not know the outcome of.
+    pub(crate) fn intent_of(&self, seen: &ObservedEni) -> Option<OpId> {
+        let op = OpId(tag(seen, TAG_OP)?.parse().ok()?);
+        self.intents.get(&op).filter(|i| i.create.is_some()).map(|_| op)
+    }
+
+    /// Why the lives of ENIs keep growth waiting, and until when.
+    pub(crate) fn life_waits(&self, now: Time) -> Option<(Time, Cause)> {
+        let waits = self.ledger.enis().filter(|(_, e)| e.ours() && e.staying()).filter_map(|(_, e)| {
+            let ec2 = e.retry.wait(now).zip(e.retry.cause().cloned());
+            let host = e.host_retry.wait(now).zip(e.host_retry.cause().cloned());
+            ec2.or(host)
+        });
+        waits.min_by_key(|(until, _)| *until)
+    }
+}
+
+impl Eni {
+    /// Whether it takes one of the instance's places.
+    pub(crate) fn occupies(&self) -> bool {
+        match self.stage {
+            Stage::Created => self.ec2_op.is_some() || self.doubt.is_some(),
+            Stage::Attached => true,
+            Stage::Leaving(Exit::Delete) => false,
+            Stage::Leaving(Exit::Marked | Exit::Unhost | Exit::Detach) => self.ever_attached,
+        }
+    }
+}

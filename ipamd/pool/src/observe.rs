@@ -1,0 +1,389 @@
+//! Merging what somebody saw. Describe decides about attachment; metadata adds doubt, never removes (design D1).
+
+use std::collections::BTreeSet;
+
+use ipnetwork::IpNetwork;
+
+use crate::address::{BlockState, State};
+use crate::cause::Cause;
+use crate::effect::Effect;
+use crate::eni::{Eni, Exit, Role, Slot, Stage, is_primary, role_of};
+use crate::ids::{EniId, OpId};
+use crate::input::{ObservedEni, Snapshot};
+use crate::machine::Pool;
+use crate::outcome::nets_of;
+use crate::record::Record;
+use crate::time::Time;
+use crate::tuning::{DESCRIBE_LAG, GONE_AFTER, METADATA_DOUBT_EVERY};
+
+/// How old the eyes are that saw something.
+#[derive(Debug, Clone, Copy)]
+struct Sight {
+    now: Time,
+    /// When it was asked for: it may show an even earlier state, by EC2's lag.
+    asked: Time,
+    /// Results of later operations are not in it.
+    as_of: OpId,
+}
+
+impl Sight {
+    /// Whether it surely shows everything up to `moment`.
+    fn shows(&self, moment: Time) -> bool {
+        self.asked >= moment.after(DESCRIBE_LAG)
+    }
+}
+
+impl Pool {
+    /// Instance metadata. On the first boot it adds; later a difference only calls for a Describe.
+    pub(crate) fn see_metadata(&mut self, now: Time, snapshot: &Snapshot, out: &mut Vec<Effect>) {
+        let primary = snapshot.enis.iter().any(|e| is_primary(e.card, e.device));
+        if self.first_boot && !self.observed && primary {
+            self.observed = true;
+            for seen in &snapshot.enis {
+                self.meet(now, seen, &State::Free { since: now }, out);
+            }
+            return;
+        }
+        let mut differs = false;
+        for seen in &snapshot.enis {
+            match self.ledger.slot_of(&seen.id) {
+                Some(slot) => {
+                    self.learn_cidr(slot, seen);
+                    differs |= self.differs(slot, seen, snapshot.as_of);
+                }
+                None => differs |= !self.describing.lately_gone.contains_key(&seen.id),
+            }
+        }
+        let listed: BTreeSet<&EniId> = snapshot.enis.iter().map(|e| &e.id).collect();
+        let settled = |e: &Eni| e.stage == Stage::Attached && now.since(e.changed) >= METADATA_DOUBT_EVERY;
+        differs |= self.ledger.enis().any(|(_, e)| settled(e) && !listed.contains(&e.id));
+        if primary && (!differs || self.first_boot) {
+            self.observed = true;
+        }
+        let recent = self.describing.metadata_doubted.is_some_and(|at| now.since(at) < METADATA_DOUBT_EVERY);
+        if differs && !recent {
+            self.describing.metadata_doubted = Some(now);
+            self.describing.want(now);
+        }
+    }
+
+    fn learn_cidr(&mut self, slot: Slot, seen: &ObservedEni) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        if eni.subnet_cidr.is_none() && seen.subnet_cidr.is_some() {
+            eni.subnet_cidr = seen.subnet_cidr;
+            eni.refresh = true;
+            let record = eni.record();
+            self.journal.note(Record::Eni(record));
+        }
+    }
+
+    /// Whether metadata shows other contents than the ledger knows, by content and not by number (cni#3019).
+    fn differs(&self, slot: Slot, seen: &ObservedEni, as_of: OpId) -> bool {
+        let Some(eni) = self.ledger.eni(slot) else { return true };
+        if as_of < eni.touched || eni.ec2_op.is_some() || eni.role == Role::Foreign {
+            return false;
+        }
+        let listed: BTreeSet<IpNetwork> = nets_of(seen).into_iter().collect();
+        let extra = listed.difference(&eni.blocks).any(|net| !eni.lately_gone.contains_key(net));
+        let settled = |net: &&IpNetwork| {
+            self.ledger.block(**net).is_some_and(|b| self.now.since(b.since) >= METADATA_DOUBT_EVERY)
+        };
+        extra || eni.blocks.difference(&listed).any(|net| settled(&net))
+    }
+
+    /// A Describe. `also`: ENIs asked for by id, so that absence says something about them even when detached.
+    pub(crate) fn see_described(
+        &mut self,
+        now: Time,
+        asked: Time,
+        as_of: OpId,
+        enis: &[ObservedEni],
+        also: Option<&[EniId]>,
+        out: &mut Vec<Effect>,
+    ) {
+        let sight = Sight { now, asked, as_of };
+        let first = !self.observed && self.first_boot;
+        for seen in enis {
+            match self.ledger.slot_of(&seen.id) {
+                Some(slot) => self.merge(sight, slot, seen, out),
+                None => {
+                    let state = match (first, self.intent_of(seen)) {
+                        (false, None) => State::Cooling { since: now, sandbox: None },
+                        (true, _) | (_, Some(_)) => State::Free { since: now },
+                    };
+                    self.meet(now, seen, &state, out);
+                }
+            }
+            if let Some(op) = self.intent_of(seen) {
+                self.settle_intent(op);
+            }
+        }
+        let seen: BTreeSet<&EniId> = enis.iter().map(|e| &e.id).collect();
+        for slot in self.ledger.slots() {
+            if self.ledger.eni(slot).is_some_and(|eni| !seen.contains(&eni.id)) {
+                self.miss(sight, slot, also, out);
+            }
+        }
+        self.lift_doubts(sight);
+        self.settle_creates(sight);
+        if enis.iter().any(|e| is_primary(e.card, e.device)) {
+            self.observed = true;
+        }
+    }
+
+    /// An ENI the ledger does not know.
+    fn meet(&mut self, now: Time, seen: &ObservedEni, state: &State, out: &mut Vec<Effect>) {
+        let role = role_of(seen, &self.settings);
+        let stage = if seen.attached { Stage::Attached } else { Stage::Created };
+        let gone = self.describing.lately_gone.contains_key(&seen.id);
+        let detached = stage == Stage::Created;
+        if gone || (detached && role != Role::Secondary) {
+            return;
+        }
+        let mut eni = Eni::observed(seen, role, stage, now);
+        eni.changed = now;
+        eni.subnet_cidr = eni.subnet_cidr.or_else(|| self.cidr_of(&eni.subnet));
+        let record = Record::Eni(eni.record());
+        let ours = eni.ours();
+        let slot = self.ledger.add_eni(eni);
+        if role == Role::Unverified {
+            self.describing.want(now);
+        }
+        if ours {
+            self.journal.note(record);
+            for net in nets_of(seen) {
+                self.adopt(now, slot, net, state, out);
+            }
+        }
+    }
+
+    /// A known ENI as EC2 describes it.
+    fn merge(&mut self, sight: Sight, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
+        self.merge_role(sight, slot, seen, out);
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        if !eni.ours() || sight.as_of < eni.touched {
+            return;
+        }
+        let before = eni.record();
+        if seen.attachment.is_some() {
+            eni.attachment.clone_from(&seen.attachment);
+        }
+        eni.groups.clone_from(&seen.groups);
+        let away = !seen.attached && seen.attachment.is_none();
+        match eni.stage {
+            Stage::Created if seen.attached => {
+                eni.card = seen.card;
+                eni.device = seen.device;
+                self.attached(sight.now, slot, seen.attachment.clone());
+            }
+            Stage::Attached if seen.attached => eni.missing = None,
+            Stage::Attached if away && sight.shows(eni.changed) => {
+                self.suspect_eni(sight, slot, out);
+                return;
+            }
+            Stage::Leaving(Exit::Delete) if seen.attached && eni.ec2_op.is_none() && sight.shows(eni.changed) => {
+                // An attach that was given up on came through after all.
+                eni.card = seen.card;
+                eni.device = seen.device;
+                eni.stage = Stage::Leaving(Exit::Detach);
+            }
+            Stage::Leaving(Exit::Detach) if away && eni.ec2_op.is_none() => {
+                eni.stage = Stage::Leaving(Exit::Delete);
+                eni.attachment = None;
+            }
+            Stage::Created | Stage::Attached | Stage::Leaving(_) => {}
+        }
+        if let Some(eni) = self.ledger.eni(slot)
+            && eni.record() != before
+        {
+            let record = Record::Eni(eni.record());
+            self.journal.note(record);
+        }
+        if self.ledger.eni(slot).is_some_and(Eni::staying) {
+            self.merge_blocks(sight, slot, seen, out);
+        }
+    }
+
+    /// What the tags say of its owner.
+    fn merge_role(&mut self, sight: Sight, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
+        let role = role_of(seen, &self.settings);
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        match (eni.role, role) {
+            (Role::Unverified, Role::Secondary | Role::Borrowed) => {
+                eni.role = role;
+                eni.since = sight.now;
+                let record = Record::Eni(eni.record());
+                self.journal.note(record);
+            }
+            (Role::Unverified, Role::Foreign) => eni.role = role,
+            (Role::Secondary | Role::Borrowed, Role::Foreign) if seen.attached && eni.staying() => {
+                eni.role = role;
+                let what = format!("{}, which is no longer ours to manage,", eni.id).into();
+                self.complain(Cause::Quarantined { what }, out);
+            }
+            (Role::Foreign, Role::Secondary) if eni.ever_attached && seen.attached => eni.role = role,
+            (
+                Role::Primary | Role::Secondary | Role::Borrowed | Role::Unverified | Role::Foreign,
+                Role::Primary | Role::Secondary | Role::Borrowed | Role::Unverified | Role::Foreign,
+            ) => {}
+        }
+    }
+
+    /// The blocks of a known ENI of ours, compared by content.
+    fn merge_blocks(&mut self, sight: Sight, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
+        let listed: BTreeSet<IpNetwork> = nets_of(seen).into_iter().collect();
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let known: Vec<IpNetwork> = eni.blocks.iter().copied().collect();
+        let busy = eni.ec2_op.is_some();
+        for net in known {
+            if listed.contains(&net) {
+                if self.ledger.block(net).is_some_and(|b| b.suspect.is_some()) {
+                    self.ledger.change_block(net, |b| b.suspect = None);
+                }
+            } else {
+                self.miss_block(sight, slot, net, out);
+            }
+        }
+        for net in listed {
+            let Some(eni) = self.ledger.eni(slot) else { return };
+            if eni.blocks.contains(&net) || busy {
+                continue;
+            }
+            if let Some(at) = eni.lately_gone.get(&net)
+                && !sight.shows(*at)
+            {
+                let again = at.after(DESCRIBE_LAG);
+                self.describing.want(again);
+                continue;
+            }
+            // What an assignment of ours may have brought is new; anything else may have been somebody's.
+            let state = if eni.expects > 0 {
+                State::Free { since: sight.now }
+            } else {
+                State::Cooling { since: sight.now, sandbox: None }
+            };
+            if self.adopt(sight.now, slot, net, &state, out)
+                && let Some(eni) = self.ledger.eni_mut(slot)
+            {
+                eni.expects = eni.expects.saturating_sub(1);
+            }
+        }
+    }
+
+    /// A Describe does not list a block: out of use at once, forgotten only when a later one misses it too and nobody
+    /// uses it.
+    fn miss_block(&mut self, sight: Sight, slot: Slot, net: IpNetwork, out: &mut Vec<Effect>) {
+        let Some(block) = self.ledger.block(net) else { return };
+        if !sight.shows(block.since) {
+            self.describing.want(block.since.after(DESCRIBE_LAG));
+            return;
+        }
+        let (idle, since) = (block.idle(), block.suspect);
+        if let BlockState::Unassigning(op) = block.state {
+            if self.ops.get(op).is_none() {
+                self.unassigned(sight.now, slot, net);
+            }
+            return;
+        }
+        match since {
+            None => {
+                self.ledger.change_block(net, |b| b.suspect = Some(sight.now));
+                self.note_doubt(sight.now, slot);
+                self.describing.want(sight.now.after(GONE_AFTER));
+                let eni = self.ledger.eni(slot).map_or_else(String::new, |e| format!(" of {}", e.id));
+                let what = format!("{net}{eni}, which EC2 does not list,").into();
+                self.complain(Cause::Quarantined { what }, out);
+            }
+            Some(since) if sight.asked >= since.after(GONE_AFTER) && idle => {
+                self.unassigned(sight.now, slot, net);
+            }
+            Some(since) if sight.asked < since.after(GONE_AFTER) => {
+                self.describing.want(since.after(GONE_AFTER));
+            }
+            Some(_) => self.describing.want(sight.now.after(METADATA_DOUBT_EVERY)),
+        }
+    }
+
+    /// A Describe does not list a known ENI.
+    fn miss(&mut self, sight: Sight, slot: Slot, also: Option<&[EniId]>, out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        if sight.as_of < eni.touched || eni.ec2_op.is_some() || !sight.shows(eni.changed.max(eni.since)) {
+            if eni.ours() {
+                let again = eni.changed.max(eni.since).after(DESCRIBE_LAG);
+                if again > sight.now {
+                    self.describing.want(again);
+                }
+            }
+            return;
+        }
+        let asked_for = also.is_some_and(|ids| ids.contains(&eni.id));
+        match (eni.role, eni.stage) {
+            (Role::Foreign | Role::Unverified, _) => self.ledger.remove_eni(slot),
+            (_, Stage::Created | Stage::Leaving(Exit::Delete)) if asked_for => {
+                self.eni_gone(sight.now, slot);
+            }
+            (_, Stage::Created | Stage::Leaving(Exit::Delete)) => {}
+            (Role::Primary | Role::Secondary | Role::Borrowed, Stage::Attached | Stage::Leaving(_)) => {
+                self.suspect_eni(sight, slot, out);
+            }
+        }
+    }
+
+    /// EC2 says that an ENI is not attached here: out of use at once; forgotten only when a later Describe says so too
+    /// and nobody uses it (design D1: never forget, never erase evidence).
+    fn suspect_eni(&mut self, sight: Sight, slot: Slot, out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        match eni.missing {
+            None => {
+                eni.missing = Some(sight.now);
+                let what = format!("{}, which EC2 does not show as attached here,", eni.id).into();
+                self.describing.want(sight.now.after(GONE_AFTER));
+                self.note_doubt(sight.now, slot);
+                self.complain(Cause::Quarantined { what }, out);
+            }
+            Some(since) if sight.asked < since.after(GONE_AFTER) => {
+                self.describing.want(since.after(GONE_AFTER));
+            }
+            Some(_) if eni.counts.idle() && eni.role != Role::Primary => {
+                self.eni_gone(sight.now, slot);
+            }
+            Some(_) => self.describing.want(sight.now.after(METADATA_DOUBT_EVERY)),
+        }
+    }
+
+    /// ENIs whose doubt this Describe is young enough to end.
+    fn lift_doubts(&mut self, sight: Sight) {
+        for slot in self.ledger.slots() {
+            let Some(eni) = self.ledger.eni_mut(slot) else { continue };
+            let Some(doubt) = eni.doubt else {
+                self.settle_doubts(slot);
+                continue;
+            };
+            if sight.asked < doubt.asked_from || sight.as_of < eni.touched {
+                self.describing.want(doubt.asked_from.max(sight.now));
+                continue;
+            }
+            eni.doubt = None;
+            if sight.shows(doubt.since) {
+                eni.expects = 0;
+            } else {
+                // EC2 may still show the time before: look once more.
+                self.describing.want(doubt.since.after(DESCRIBE_LAG));
+            }
+            self.settle_doubts(slot);
+        }
+    }
+
+    /// ENIs that may have been created: found by now, or not made.
+    fn settle_creates(&mut self, sight: Sight) {
+        let doubted = self.intents.iter().filter(|(_, i)| i.create.is_some());
+        let doubted: Vec<(OpId, Time)> = doubted.filter_map(|(op, i)| Some((*op, i.doubted?))).collect();
+        for (op, since) in doubted {
+            if sight.shows(since) {
+                self.settle_intent(op);
+            } else {
+                self.describing.want(since.after(DESCRIBE_LAG));
+            }
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! What EC2 answered, and what follows: the grant, the refusal, and not knowing (design D3, D10, D13).
+
+use ipnetwork::IpNetwork;
+
+use crate::address::State;
+use crate::backoff::{Action, cause_of};
+use crate::cause::Cause;
+use crate::effect::{Effect, GrowBy};
+use crate::eni::{Eni, Role, Slot, Stage};
+use crate::ids::OpId;
+use crate::input::{Ec2Answer, Ec2Failure, FailureClass, ObservedEni};
+use crate::machine::Pool;
+use crate::ops::{About, Op, places_of};
+use crate::record::Record;
+use crate::time::Time;
+use crate::tuning::{DESCRIBE_LAG, FRAGMENTED_MEMORY, LIMIT_MEMORY, OP_PATIENCE, PREFIX_LEN};
+
+impl Pool {
+    /// The intent is on disk: send the call, unless the daemon is stopping.
+    pub(crate) fn issue_held(&mut self, now: Time, op: OpId, out: &mut Vec<Effect>) {
+        if self.stopping {
+            self.cancel_held(op);
+            return;
+        }
+        if let Some(call) = self.ops.unhold(op, now) {
+            out.push(Effect::Ec2 { op, call });
+        }
+    }
+
+    /// A call that was never sent has a known outcome: nothing.
+    fn cancel_held(&mut self, op: OpId) {
+        let Some(cancelled) = self.ops.cancel(op) else { return };
+        if let About::Unassign { slot, nets } = cancelled.about {
+            self.keep(&nets);
+            self.call_over(self.now, slot);
+        }
+        self.settle_intent(op);
+    }
+
+    /// Operations nobody answered: their outcome is unknown.
+    pub(crate) fn give_up_on_lost(&mut self, now: Time, out: &mut Vec<Effect>) {
+        while let Some((asked, op)) = self.ops.oldest() {
+            if now < asked.after(OP_PATIENCE) {
+                return;
+            }
+            let lost = Ec2Failure {
+                class: FailureClass::Unknown,
+                code: "lost".into(),
+                message: "no answer came".into(),
+            };
+            self.ec2_ended(now, op, Err(lost), out);
+            self.host_ended(now, op, Err("no answer came".into()), out);
+        }
+    }
+
+    /// An EC2 call ended. An answer of another kind than the question is as good as none.
+    pub(crate) fn ec2_ended(
+        &mut self,
+        now: Time,
+        id: OpId,
+        outcome: Result<Ec2Answer, Ec2Failure>,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.ops.get(id).is_none_or(|op| is_host(&op.about)) {
+            return;
+        }
+        let Some(op) = self.ops.close(id) else { return };
+        let asked = op.asked;
+        match (op, outcome) {
+            (Op { about: About::Assign { slot, .. }, .. }, Ok(Ec2Answer::Assigned(nets)))
+                if !nets.is_empty() =>
+            {
+                self.call_over(now, slot);
+                self.gates.action(Action::Assign).clear();
+                self.assigned(now, slot, &nets, out);
+            }
+            (Op { about: About::Unassign { slot, nets }, .. }, Ok(Ec2Answer::Unassigned)) => {
+                self.call_over(now, slot);
+                self.gates.action(Action::Unassign).clear();
+                for net in nets {
+                    self.unassigned(now, slot, net);
+                }
+                self.settle_intent(id);
+                self.settle_doubts(slot);
+            }
+            (Op { about: About::Create { .. }, .. }, Ok(Ec2Answer::Created(seen))) => {
+                self.gates.action(Action::Create).clear();
+                self.created(now, id, &seen, out);
+            }
+            (Op { about: About::Attach { slot }, .. }, Ok(Ec2Answer::Attached(attachment))) => {
+                self.call_over(now, slot);
+                self.attached(now, slot, Some(attachment));
+            }
+            (Op { about: About::Terminate { slot }, .. }, Ok(Ec2Answer::Modified)) => {
+                self.termination_told(now, slot, None, out);
+            }
+            (Op { about: About::Detach { slot }, .. }, Ok(Ec2Answer::Detached)) => {
+                self.call_over(now, slot);
+                self.detached(now, slot);
+            }
+            (Op { about: About::Delete { slot }, .. }, Ok(Ec2Answer::Deleted)) => self.eni_gone(now, slot),
+            (Op { about: About::Describe { also }, .. }, Ok(Ec2Answer::Described(enis))) => {
+                self.describing.retry.clear();
+                self.see_described(now, asked, id, &enis, Some(&also), out);
+            }
+            (op, Ok(_)) => {
+                let odd = Ec2Failure {
+                    class: FailureClass::Unknown,
+                    code: "odd-answer".into(),
+                    message: "the answer is not of the kind asked for".into(),
+                };
+                self.ec2_failed(now, id, op, &odd, out);
+            }
+            (op, Err(failure)) => self.ec2_failed(now, id, op, &failure, out),
+        }
+    }
+
+    fn ec2_failed(&mut self, now: Time, id: OpId, op: Op, failure: &Ec2Failure, out: &mut Vec<Effect>) {
+        match op.about {
+            About::Assign { slot, by } => {
+                self.call_over(now, slot);
+                self.assign_failed(now, slot, by, failure, out);
+            }
+            About::Unassign { slot, nets } => {
+                self.call_over(now, slot);
+                self.unassign_failed(now, id, slot, &nets, failure, out);
+            }
+            About::Create { with } => self.create_failed(now, id, with, failure, out),
+            About::Attach { slot } => {
+                self.call_over(now, slot);
+                self.attach_failed(now, slot, failure, out);
+            }
+            About::Terminate { slot } => self.termination_told(now, slot, Some(failure), out),
+            About::Detach { slot } => {
+                self.call_over(now, slot);
+                self.exit_failed(now, slot, Action::Detach, failure, out);
+            }
+            About::Delete { slot } => {
+                self.call_over(now, slot);
+                self.exit_failed(now, slot, Action::Delete, failure, out);
+            }
+            About::Describe { .. } => {
+                let cause = self.describe_failed(now, failure);
+                self.complain(cause, out);
+            }
+            About::Configure { .. }
+            | About::AddSources { .. }
+            | About::RemoveSources { .. }
+            | About::RemoveEni { .. }
+            | About::Flush { .. } => {}
+        }
+    }
+
+    /// The ENI is free for the next call.
+    pub(crate) fn call_over(&mut self, now: Time, slot: Slot) {
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.ec2_op = None;
+            eni.changed = now;
+        }
+    }
+
+    /// EC2 granted: what is sound enters the pool, the rest is named and left alone.
+    pub(crate) fn assigned(&mut self, now: Time, slot: Slot, nets: &[IpNetwork], out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.retry.clear();
+        let subnet = eni.subnet.clone();
+        let memory = self.gates.subnet(&subnet);
+        memory.exhausted.clear();
+        memory.at_most = None;
+        self.failure = None;
+        for net in nets {
+            self.adopt(now, slot, *net, &State::Free { since: now }, out);
+        }
+    }
+
+    /// Enters a block that EC2 says is on this ENI.
+    pub(crate) fn adopt(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        net: IpNetwork,
+        state: &State,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(eni) = self.ledger.eni(slot) else { return false };
+        if self.ledger.block(net).is_some_and(|b| b.slot == slot) {
+            return true;
+        }
+        if let Some(what) = self.unsound(eni, net) {
+            self.complain(Cause::Quarantined { what: what.into() }, out);
+            return false;
+        }
+        let id = eni.id.clone();
+        self.ledger.add_block(slot, net, state, now);
+        self.journal.note(Record::Assigned { eni: id, net, at: now });
+        true
+    }
+
+    /// Why a block cannot be what it claims to be.
+    fn unsound(&self, eni: &Eni, net: IpNetwork) -> Option<String> {
+        let odd = match net {
+            IpNetwork::V4(v4) => !matches!(v4.prefix(), 32 | PREFIX_LEN) || v4.network() != v4.ip(),
+            IpNetwork::V6(_) => true,
+        };
+        if odd {
+            return Some(format!("{net} on {}, neither an address nor a /28", eni.id));
+        }
+        if eni.subnet_cidr.is_some_and(|cidr| !cidr.contains(net.ip())) {
+            return Some(format!("{net} on {}, outside its subnet", eni.id));
+        }
+        if self.ledger.enis().any(|(_, e)| net.contains(e.primary)) {
+            return Some(format!("{net} on {}, which holds an ENI's own address", eni.id));
+        }
+        let other = self.ledger.overlapping(net)?;
+        Some(format!("{net} on {}, which overlaps {other} known elsewhere", eni.id))
+    }
+
+    fn assign_failed(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        by: GrowBy,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        let subnet = eni.subnet.clone();
+        let cause = cause_of(Action::Assign, failure, Some(&subnet));
+        match failure.class {
+            FailureClass::Throttled | FailureClass::Denied => {
+                self.gates.action(Action::Assign).fail(now, failure.class, cause.clone(), &mut self.jitter);
+            }
+            FailureClass::SubnetExhausted | FailureClass::SubnetFragmented => {
+                self.subnet_short(now, &subnet, by, failure.class, cause.clone());
+            }
+            FailureClass::LimitExceeded => {
+                let fits = eni.counts.slots.saturating_add(places_of(by) / 2);
+                eni.learned_slots = Some((fits, now.after(LIMIT_MEMORY)));
+                self.describing.want(now.after(DESCRIBE_LAG));
+            }
+            FailureClass::Unknown => {
+                eni.expects = eni.expects.saturating_add(places_of(by));
+                eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                self.doubt(slot, now, now);
+            }
+            FailureClass::NotFound | FailureClass::Busy | FailureClass::Invalid => {
+                eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                self.describing.want(now);
+            }
+        }
+        self.complain(cause, out);
+    }
+
+    /// A subnet that has less than was asked for: ask for less, then for single addresses, then wait (design D13).
+    fn subnet_short(
+        &mut self,
+        now: Time,
+        subnet: &crate::ids::SubnetId,
+        by: GrowBy,
+        class: FailureClass,
+        cause: Cause,
+    ) {
+        let memory = self.gates.subnet(subnet);
+        match by {
+            GrowBy::Addresses(n) | GrowBy::Prefixes(n) if n > 1 => memory.at_most = Some(n / 2),
+            GrowBy::Prefixes(_) => {
+                memory.fragmented_until = Some(now.after(FRAGMENTED_MEMORY));
+                memory.at_most = None;
+            }
+            GrowBy::Addresses(_) => memory.exhausted.fail(now, class, cause, &mut self.jitter),
+        }
+    }
+
+    fn unassign_failed(
+        &mut self,
+        now: Time,
+        id: OpId,
+        slot: Slot,
+        nets: &[IpNetwork],
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
+        let cause = cause_of(Action::Unassign, failure, None);
+        // An earlier try with an unknown outcome may have taken them although this one did not.
+        let again = self.ledger.eni(slot).is_some_and(|e| self.doubted(&e.id));
+        match failure.class {
+            FailureClass::Throttled | FailureClass::Denied => {
+                self.gates.action(Action::Unassign).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                if again {
+                    self.stick(slot, nets);
+                } else {
+                    self.keep(nets);
+                }
+                self.settle_intent(id);
+            }
+            FailureClass::Unknown
+            | FailureClass::NotFound
+            | FailureClass::Busy
+            | FailureClass::Invalid
+            | FailureClass::LimitExceeded
+            | FailureClass::SubnetExhausted
+            | FailureClass::SubnetFragmented => {
+                if let Some(eni) = self.ledger.eni_mut(slot) {
+                    eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                    // EC2 may still do it after the answer was given up on; another try before that could hit the
+                    // addresses in their next life.
+                    eni.retry.pause(now.after(DESCRIBE_LAG));
+                }
+                self.stick(slot, nets);
+                // Settled only when it is known what became of the blocks: by a later try, or by a Describe.
+                if let Some(intent) = self.intents.get_mut(&id) {
+                    intent.doubted = Some(now);
+                }
+                self.doubt(slot, now, now.after(DESCRIBE_LAG));
+            }
+        }
+        self.complain(cause, out);
+    }
+
+    fn stick(&mut self, slot: Slot, nets: &[IpNetwork]) {
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.stuck.extend(nets.iter().copied());
+        }
+    }
+
+    fn created(&mut self, now: Time, id: OpId, seen: &ObservedEni, out: &mut Vec<Effect>) {
+        self.settle_intent(id);
+        let slot = if let Some(known) = self.ledger.slot_of(&seen.id) {
+            known
+        } else {
+            let mut eni = Eni::observed(seen, Role::Secondary, Stage::Created, now);
+            eni.touched = id;
+            eni.changed = now;
+            eni.subnet_cidr = eni.subnet_cidr.or_else(|| self.cidr_of(&eni.subnet));
+            self.journal.note(Record::Eni(eni.record()));
+            self.ledger.add_eni(eni)
+        };
+        let nets = nets_of(seen);
+        self.assigned(now, slot, &nets, out);
+    }
+
+    /// A subnet's CIDR, as far as any ENI knows it.
+    pub(crate) fn cidr_of(&self, subnet: &crate::ids::SubnetId) -> Option<IpNetwork> {
+        self.ledger.enis().find(|(_, e)| e.subnet == *subnet && e.subnet_cidr.is_some())?.1.subnet_cidr
+    }
+
+    fn create_failed(
+        &mut self,
+        now: Time,
+        id: OpId,
+        with: GrowBy,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
+        let home = self.home().map(|(subnet, _)| subnet);
+        let cause = cause_of(Action::Create, failure, home.as_ref());
+        match (failure.class, home) {
+            (FailureClass::SubnetExhausted | FailureClass::SubnetFragmented, Some(subnet)) => {
+                self.subnet_short(now, &subnet, with, failure.class, cause.clone());
+                self.settle_intent(id);
+            }
+            (FailureClass::Unknown, _) => {
+                self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                if let Some(intent) = self.intents.get_mut(&id) {
+                    intent.doubted = Some(now);
+                }
+                self.describing.want(now);
+            }
+            (
+                FailureClass::SubnetExhausted
+                | FailureClass::SubnetFragmented
+                | FailureClass::Throttled
+                | FailureClass::LimitExceeded
+                | FailureClass::Denied
+                | FailureClass::NotFound
+                | FailureClass::Busy
+                | FailureClass::Invalid,
+                _,
+            ) => {
+                self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                self.settle_intent(id);
+            }
+        }
+        self.complain(cause, out);
+    }
+}
+
+/// Whether an operation is the host's.
+const fn is_host(about: &About) -> bool {
+    match about {
+        About::Configure { .. }
+        | About::AddSources { .. }
+        | About::RemoveSources { .. }
+        | About::RemoveEni { .. }
+        | About::Flush { .. } => true,
+        About::Assign { .. }
+        | About::Unassign { .. }
+        | About::Create { .. }
+        | About::Attach { .. }
+        | About::Terminate { .. }
+        | About::Detach { .. }
+        | About::Delete { .. }
+        | About::Describe { .. } => false,
+    }
+}
+
+/// Everything an observed ENI carries for pods: addresses as /32 or /128, and prefixes.
+pub(crate) fn nets_of(seen: &ObservedEni) -> Vec<IpNetwork> {
+    let singles = seen.addresses.iter().map(|ip| IpNetwork::from(*ip));
+    singles.chain(seen.prefixes.iter().copied()).collect()
+}

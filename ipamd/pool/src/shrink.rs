@@ -1,0 +1,177 @@
+//! Giving back: what nobody needed for a while goes, whole ENIs first (design D8; issue "packing and giving back").
+
+use ipnetwork::IpNetwork;
+
+use crate::address::BlockState;
+use crate::backoff::Action;
+use crate::demand::Surplus;
+use crate::effect::Ec2Call;
+use crate::eni::{Role, Slot, Stage};
+use crate::ids::EniId;
+use crate::machine::{Intent, Pool};
+use crate::ops::About;
+use crate::targets::Verdict;
+use crate::time::Time;
+
+impl Pool {
+    /// Gives back what was in excess long enough.
+    pub(crate) fn give_back(&mut self, now: Time, verdict: &Verdict) {
+        let empty = verdict.short == 0 && self.leavers(now).iter().any(|(_, blocks, _)| *blocks == 0);
+        let Some(mut surplus) = self.demand.note(now, verdict, empty, self.tuning.quiet) else { return };
+        let mut gave = false;
+        for (slot, _, free) in self.leavers(now) {
+            if free <= surplus.with_enis {
+                self.take_from(&mut surplus, slot, free);
+                self.mark_leaving(slot);
+                gave = true;
+            }
+        }
+        for slot in self.emptiest_first() {
+            gave |= self.unassign_some(now, slot, &mut surplus);
+        }
+        if gave { self.demand.gave(now) } else { self.demand.postpone(now, verdict) }
+    }
+
+    /// Secondary ENIs that nobody uses, last device first, with their number of blocks and free addresses.
+    fn leavers(&self, now: Time) -> Vec<(Slot, u32, u32)> {
+        let mut found: Vec<_> = self
+            .ledger
+            .enis()
+            .filter(|(_, e)| e.role == Role::Secondary && e.stage == Stage::Attached && e.counts.idle())
+            .filter(|(_, e)| e.ec2_op.is_none() && e.host_op.is_none() && e.doubt.is_none())
+            .filter(|(_, e)| now.since(e.since) >= self.tuning.quiet)
+            .map(|(slot, e)| (std::cmp::Reverse(e.device), (slot, e.counts.slots, e.counts.free)))
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, leaver)| leaver).collect()
+    }
+
+    fn take_from(&self, surplus: &mut Surplus, slot: Slot, free: u32) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        surplus.with_enis = surplus.with_enis.saturating_sub(free);
+        surplus.prefixes = surplus.prefixes.saturating_sub(eni.counts.prefixes);
+        surplus.singles = surplus.singles.saturating_sub(eni.counts.slots - eni.counts.prefixes);
+    }
+
+    /// ENIs that stay, least used first; the primary last, because it can never be emptied away.
+    fn emptiest_first(&self) -> Vec<Slot> {
+        let mut slots: Vec<_> = self
+            .ledger
+            .enis()
+            .filter(|(_, e)| e.ours() && e.stage == Stage::Attached)
+            .map(|(slot, e)| (e.role == Role::Primary, e.counts.held, std::cmp::Reverse(e.device), slot))
+            .collect();
+        slots.sort_unstable();
+        slots.into_iter().map(|(_, _, _, slot)| slot).collect()
+    }
+
+    /// Unassigns idle blocks of one ENI, the longest idle ones, as far as the surplus goes.
+    fn unassign_some(&mut self, now: Time, slot: Slot, surplus: &mut Surplus) -> bool {
+        let Some(eni) = self.ledger.eni(slot) else { return false };
+        let ready = eni.configured && eni.ec2_op.is_none() && eni.doubt.is_none() && eni.missing.is_none();
+        if !ready || !eni.retry.open(now) || self.gates.closed(Action::Unassign, now).is_some() {
+            return false;
+        }
+        let mut nets: Vec<IpNetwork> = Vec::new();
+        for (_, size, _, net) in &eni.ready {
+            let idle = self.ledger.block(*net).is_some_and(|b| b.idle() && b.state == BlockState::Ready);
+            let left = if *size > 1 { &mut surplus.prefixes } else { &mut surplus.singles };
+            if idle && *left > 0 {
+                *left -= 1;
+                nets.push(*net);
+            }
+        }
+        if nets.is_empty() {
+            return false;
+        }
+        let freed = nets.iter().filter_map(|net| self.ledger.block(*net)).map(|b| b.size).sum::<u32>();
+        surplus.with_enis = surplus.with_enis.saturating_sub(freed);
+        self.unassign(now, slot, nets);
+        true
+    }
+
+    /// Marks blocks and, once that is on disk, unassigns them: after a crash in between the intent keeps them out of
+    /// use until a Describe has told which of them are still there.
+    fn unassign(&mut self, now: Time, slot: Slot, nets: Vec<IpNetwork>) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let id = eni.id.clone();
+        let call = Ec2Call::Unassign { eni: id.clone(), nets: nets.clone() };
+        let op = self.ops.open(About::Unassign { slot, nets: nets.clone() }, now, Some(call));
+        for net in nets {
+            self.ledger.set_block(net, BlockState::Unassigning(op));
+        }
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.ec2_op = Some(op);
+            eni.touched = op;
+            eni.changed = now;
+        }
+        self.intend(op, None, Some(id));
+    }
+
+    /// Blocks whose unassignment has an unknown outcome: EC2 is asked again until it is known.
+    pub(crate) fn unassign_again(&mut self, now: Time, slot: Slot) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        if eni.stuck.is_empty() || self.gates.closed(Action::Unassign, now).is_some() {
+            return;
+        }
+        let nets: Vec<IpNetwork> = eni.stuck.iter().copied().collect();
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.stuck.clear();
+        }
+        self.unassign(now, slot, nets);
+    }
+
+    /// EC2 confirmed: it is off the ENI.
+    pub(crate) fn unassigned(&mut self, now: Time, slot: Slot, net: IpNetwork) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.lately_gone.retain(|_, at| now.since(*at) < crate::tuning::DESCRIBE_LAG.saturating_mul(2));
+        eni.lately_gone.insert(net, now);
+        eni.dropping.insert(net);
+        let id = eni.id.clone();
+        self.ledger.remove_block(net);
+        self.journal.note(crate::Record::Unassigned { eni: id, net, at: now });
+    }
+
+    /// Doubts about an ENI are settled on disk once nothing of it is doubtful: no block on its way out with an unknown
+    /// outcome, none that EC2 does not list.
+    pub(crate) fn settle_doubts(&mut self, slot: Slot) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let unclear = |net: &IpNetwork| {
+            let block = self.ledger.block(*net);
+            block.is_some_and(|b| matches!(b.state, BlockState::Unassigning(_)) || b.suspect.is_some())
+        };
+        if eni.doubt.is_some() || eni.missing.is_some() || eni.blocks.iter().any(unclear) {
+            return;
+        }
+        let id = &eni.id;
+        let over = self.intents.iter().filter(|(_, i)| i.doubted.is_some() && i.eni.as_ref() == Some(id));
+        let over: Vec<_> = over.map(|(op, _)| *op).collect();
+        for op in over {
+            self.settle_intent(op);
+        }
+    }
+
+    /// Whether the ledger knows of a doubt about this ENI.
+    pub(crate) fn doubted(&self, id: &EniId) -> bool {
+        self.intents.values().any(|i| i.eni.as_ref() == Some(id) && i.doubted.is_some())
+    }
+
+    /// Notes on disk that something of an ENI is doubtful, so that a crash does not forget it.
+    pub(crate) fn note_doubt(&mut self, now: Time, slot: Slot) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let id = eni.id.clone();
+        if self.doubted(&id) {
+            return;
+        }
+        let op = self.ops.name();
+        self.journal.note(crate::Record::Intent { op, create: None, eni: Some(id.clone()) });
+        self.intents.insert(op, Intent { create: None, eni: Some(id), doubted: Some(now) });
+    }
+
+    /// Blocks that were about to go and stay after all.
+    pub(crate) fn keep(&mut self, nets: &[IpNetwork]) {
+        for net in nets {
+            self.ledger.set_block(*net, BlockState::Ready);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The pool through its public door, in a small world that obeys. The one that does not is `podwire-sim`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that finds what it did not expect has to stop"
+)]
+
+mod bench;
+mod first_boot;

@@ -1,0 +1,330 @@
+//! The daemon: puts the parts together, in the order that keeps pods safe, and takes them apart again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use ipnetwork::IpNetwork;
+use podwire_config::Settings;
+use podwire_ec2::imds::NodeFacts;
+use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
+use podwire_hostnet::NodeNet;
+use podwire_ledger::{Aside, Ledger, Opened};
+use podwire_pool::{BootId, Ec2Answer, Ec2Call, Input, ObservedEni, OpId, Pool, Snapshot, SnapshotSource};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::{Driver, Handle, Message};
+use crate::executors::{
+    Executors, ec2::Ec2Executor, host::HostExecutor, links::LinkReaper, persist::PersistExecutor,
+};
+use crate::rpc::{listen, server::IpamService};
+use crate::start::{self, FirstLook};
+use crate::{clock, install, node, pending, single};
+
+/// Pause between attempts to reach metadata or EC2 at start. *Source*: our choice.
+const START_PAUSE: Duration = Duration::from_secs(1);
+/// Heartbeat for the plugin's STATUS grace (design §7, STATUS). *Source*: our choice, an eighth of the grace.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long waiting callers may still be answered after a signal. *Source*: our choice, below kubelet's 30 s grace.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs until `stop` is cancelled.
+///
+/// # Errors
+/// Something without which the daemon cannot serve is missing; the text says what and what to do.
+pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let daemon = tokio::select! {
+        started = Daemon::start(&settings) => started?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    daemon.serve(stop).await
+}
+
+/// A daemon that serves.
+struct Daemon {
+    _only: single::Only,
+    socket: PathBuf,
+    driver: Handle,
+    running: JoinHandle<()>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    stop_serving: CancellationToken,
+    writer: std::thread::JoinHandle<()>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+/// What is known of this node before the pool is made.
+struct Node {
+    imds: Imds,
+    identity: Identity,
+    facts: NodeFacts,
+    ec2: Ec2Client,
+    boot: BootId,
+}
+
+impl Daemon {
+    async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let only = single::wait(&settings.paths.socket).await?;
+        let node = Node::read(settings).await?;
+        let (driver, inbox) = Handle::channel();
+        let host = node.host(settings, &driver)?;
+        let node_config = node::config(&node.facts, settings);
+        host.apply_node(node_config.clone()).await.context("cannot set up node networking")?;
+
+        let (pool, look, ledger) = node.begin(settings).await?;
+        let (persist, writer) = PersistExecutor::start(ledger, driver.clone())?;
+        persist.compact(pool.snapshot());
+        let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
+        let executors = Executors::new(calls, host.clone(), persist);
+        let (on_ready, ready) = oneshot::channel();
+        let running = tokio::spawn(Driver::new(pool, inbox, executors, on_ready).run());
+
+        let links = LinkReaper::start(open_net()?)?;
+        let service = IpamService::new(driver.clone(), links);
+        let stop_serving = CancellationToken::new();
+        let listener = listen::bind(&settings.paths.socket)?;
+        let serving =
+            tokio::spawn(listen::serve(listener, service.clone(), stop_serving.clone().cancelled_owned()));
+        let dir = &settings.paths.ledger_dir;
+        let helpers = vec![
+            tokio::spawn(first_look(driver.clone(), node.imds.clone(), node.ec2, look)),
+            tokio::spawn(node::keep(node.imds, host, node_config)),
+            tokio::spawn(pending::watch(dir.join("released"), service)),
+            tokio::spawn(heartbeat(dir.join("alive"))),
+            tokio::spawn(when_ready(ready, settings.clone())),
+        ];
+        let socket = settings.paths.socket.clone();
+        Ok(Self { _only: only, socket, driver, running, serving, stop_serving, writer, helpers })
+    }
+
+    async fn serve(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            // A driver that ends by itself has met a broken invariant: the daemon starts again from the ledger.
+            ended = &mut self.running => {
+                ended.context("the driver died; starting again from the ledger is safe")?;
+                anyhow::bail!("the driver ended before it was told to");
+            }
+            ended = &mut self.serving => {
+                ended.context("the door died")?.context("the door failed")?;
+                anyhow::bail!("the door closed before it was told to");
+            }
+            () = stop.cancelled() => {}
+        }
+        self.stop().await
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!("stopping: no new EC2 calls, waiting callers are answered");
+        if self.driver.send(Message::Happened(Input::Stop)).await.is_err() {
+            tracing::debug!("the driver was gone already");
+        }
+        for helper in &self.helpers {
+            helper.abort();
+        }
+        self.stop_serving.cancel();
+        drop(self.driver);
+        let (serving, running) = (self.serving, self.running);
+        match tokio::time::timeout(STOP_PATIENCE, async { tokio::join!(serving, running) }).await {
+            Ok((Ok(Err(error)), _)) => tracing::error!(%error, "the door failed"),
+            Ok(_) => {
+                let joined = tokio::task::spawn_blocking(move || self.writer.join()).await?;
+                joined.map_err(|_| anyhow::anyhow!("the ledger's writer died"))?;
+            }
+            Err(_) => {
+                tracing::warn!("callers still waited when the daemon stopped; the runtime will ask again")
+            }
+        }
+        if let Err(error) = std::fs::remove_file(&self.socket) {
+            tracing::debug!(%error, "the socket was gone already");
+        }
+        tracing::info!("stopped; pods keep running");
+        Ok(())
+    }
+}
+
+impl Node {
+    async fn read(settings: &Settings) -> anyhow::Result<Self> {
+        let imds = Imds::new();
+        let (identity, facts) = read_metadata(&imds).await;
+        let (instance, instance_type) = (&identity.instance, &identity.instance_type);
+        tracing::info!(%instance, instance_type, region = identity.region, "starting");
+        let ec2 = Ec2Client::new(ec2_options(settings, &identity)?).await;
+        Ok(Self { imds, identity, facts, ec2, boot: boot_id()? })
+    }
+
+    /// Makes the pool from what the ledger, the kernel and this boot say.
+    async fn begin(&self, settings: &Settings) -> anyhow::Result<(Pool, FirstLook, Ledger)> {
+        let pool_settings =
+            crate::translate::pool_settings(settings, &self.identity, self.boot.clone(), &self.ec2).await;
+        let (ledger, opened) = open_ledger(settings, &self.identity, &self.boot)?;
+        if !matches!(&opened, Opened::Recovered(found) if found.same_boot) {
+            install::hide_conflist(&settings.paths.cni_conf_dir)?;
+        }
+        let pods = open_net()?.pods().context("cannot list pod links")?;
+        let launched = start::parse_utc(&self.identity.pending_time);
+        let first_boot = start::is_first_boot(clock::booted_at(), launched);
+        let (pool, look) = start::begin(pool_settings, opened, &pods, first_boot, clock::now());
+        Ok((pool, look, ledger))
+    }
+
+    fn host(&self, settings: &Settings, driver: &Handle) -> anyhow::Result<HostExecutor> {
+        let mtu = settings.network.eni_mtu;
+        Ok(HostExecutor::start(open_net()?, driver.clone(), self.imds.clone(), mtu, Runtime::current())?)
+    }
+}
+
+fn open_net() -> anyhow::Result<NodeNet> {
+    NodeNet::open().context("cannot open the host's networking")
+}
+
+/// Metadata is needed to start and comes back by itself: wait for it, saying so.
+async fn read_metadata(imds: &Imds) -> (Identity, NodeFacts) {
+    loop {
+        match tokio::join!(imds.identity(), imds.node_facts()) {
+            (Ok(identity), Ok(facts)) => return (identity, facts),
+            (Err(error), _) | (_, Err(error)) => {
+                let error = anyhow::Error::new(error);
+                tracing::error!(error = format!("{error:#}"), "cannot start yet");
+            }
+        }
+        tokio::time::sleep(START_PAUSE).await;
+    }
+}
+
+fn ec2_options(settings: &Settings, identity: &Identity) -> anyhow::Result<Ec2Options> {
+    let salt =
+        std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot make a client token")?;
+    Ok(Ec2Options {
+        region: identity.region.clone(),
+        endpoint: settings.eni.ec2_endpoint.clone(),
+        timeout: settings.eni.ec2_timeout,
+        instance: identity.instance.clone(),
+        tags: TagSet {
+            instance: identity.instance.to_string(),
+            cluster: settings.eni.cluster_name.clone(),
+            additional: settings.eni.additional_tags.clone().into_iter().collect(),
+        },
+        token_salt: salt.trim().chars().filter(|c| *c != '-').take(20).collect(),
+    })
+}
+
+fn boot_id() -> anyhow::Result<BootId> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    Ok(BootId::new(text.trim()))
+}
+
+fn open_ledger(settings: &Settings, identity: &Identity, boot: &BootId) -> anyhow::Result<(Ledger, Opened)> {
+    let dir = &settings.paths.ledger_dir;
+    let who = podwire_ledger::Identity { instance: identity.instance.clone(), boot: boot.clone() };
+    let (ledger, opened) =
+        Ledger::open(dir, &who).with_context(|| format!("cannot open the ledger in {}", dir.display()))?;
+    tell_opened(&opened);
+    Ok((ledger, opened))
+}
+
+fn tell_opened(opened: &Opened) {
+    let lost = |what: &str, aside: &Aside| {
+        tracing::error!(path = %aside.path.display(), removed = ?aside.removed, "the ledger {what}; it is set aside, keep the file as evidence");
+    };
+    match opened {
+        Opened::Fresh => tracing::info!("no ledger yet"),
+        Opened::Recovered(found) => {
+            let (records, same_boot, truncated) =
+                (found.records.len(), found.same_boot, found.truncated_tail);
+            tracing::info!(records, same_boot, truncated, damaged = found.damaged, "ledger read");
+            if let Some(aside) = &found.aside {
+                lost("is damaged at its end", aside);
+            }
+        }
+        Opened::Foreign { instance, aside } => lost(&format!("belongs to instance {instance}"), aside),
+        Opened::Newer { format, aside } => lost(&format!("has format {format} of a later version"), aside),
+        Opened::Corrupt { reason, aside } => lost(&format!("cannot be read: {reason}"), aside),
+    }
+}
+
+/// The first observation; without it the pool serves what its ledger knows, but does not grow.
+async fn first_look(driver: Handle, imds: Imds, ec2: Ec2Client, look: FirstLook) {
+    loop {
+        if let Some(snapshot) = observe(&imds, &ec2, look).await {
+            if driver.send(Message::Saw(snapshot)).await.is_err() {
+                tracing::debug!("stopped before the first observation");
+            }
+            return;
+        }
+        tokio::time::sleep(START_PAUSE).await;
+    }
+}
+
+async fn observe(imds: &Imds, ec2: &Ec2Client, look: FirstLook) -> Option<Snapshot> {
+    let hints = match imds.enis().await {
+        Ok(hints) => hints,
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            tracing::error!(error = format!("{error:#}"), "the instance's ENIs cannot be read yet");
+            return None;
+        }
+    };
+    // Nothing asked by this life of the daemon is missing from what is read now.
+    let as_of = OpId(u64::MAX);
+    match look {
+        FirstLook::Metadata => Some(Snapshot { source: SnapshotSource::Metadata, as_of, enis: hints }),
+        FirstLook::Describe => match ec2.call(OpId(0), &Ec2Call::Describe { also: Vec::new() }).await {
+            Ok(Ec2Answer::Described(mut enis)) => {
+                enis.iter_mut().for_each(|eni| eni.subnet_cidr = cidr_of(eni, &hints));
+                Some(Snapshot { source: SnapshotSource::Describe, as_of, enis })
+            }
+            Ok(_) => None,
+            Err(failure) => {
+                tracing::error!(code = %failure.code, message = %failure.message, "the instance's ENIs cannot be described yet");
+                None
+            }
+        },
+    }
+}
+
+fn cidr_of(eni: &ObservedEni, hints: &[ObservedEni]) -> Option<IpNetwork> {
+    hints.iter().find(|hint| hint.subnet == eni.subnet).and_then(|hint| hint.subnet_cidr)
+}
+
+async fn when_ready(ready: oneshot::Receiver<()>, settings: Settings) {
+    if ready.await.is_err() {
+        return;
+    }
+    if let Err(error) = open_the_node(&settings) {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "the conflist cannot be installed; the node takes no pods"
+        );
+    }
+}
+
+fn open_the_node(settings: &Settings) -> anyhow::Result<()> {
+    if let Some(beside) = own_directory() {
+        install::install_plugin(&beside, &settings.paths.cni_bin_dir)?;
+    }
+    let plugin = install::PluginSettings {
+        veth_prefix: settings.network.veth_prefix.clone(),
+        mtu: settings.network.pod_mtu,
+        log_file: settings.observe.plugin_log.to_text(),
+        log_level: settings.observe.plugin_log_level.as_str().to_owned(),
+    };
+    install::unhide_conflist(&settings.paths.cni_conf_dir)?;
+    install::write_conflist(&settings.paths.cni_conf_dir, &plugin).map(|_| ())
+}
+
+fn own_directory() -> Option<PathBuf> {
+    std::fs::read_link("/proc/self/exe").ok()?.parent().map(Path::to_path_buf)
+}
+
+/// Tells the plugin's STATUS when this daemon was last alive.
+async fn heartbeat(path: PathBuf) {
+    loop {
+        if let Err(error) = std::fs::write(&path, clock::now().as_ms().to_string()) {
+            tracing::warn!(path = %path.display(), %error, "the heartbeat cannot be written");
+        }
+        tokio::time::sleep(HEARTBEAT).await;
+    }
+}

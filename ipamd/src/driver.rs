@@ -1,0 +1,219 @@
+//! The driver: one task that owns the pool, the only source of "now".
+//!
+//! Inputs come in through one bounded queue; effects go out to executors in the order the pool gave them. The driver
+//! never waits for an executor: what an executor cannot take now waits in that executor's own queue.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use podwire_pool::{Answer, Cause, Effect, Input, Pool, RequestId, SandboxKey, Snapshot, Time};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock;
+use crate::executors::Executors;
+
+/// Most messages that wait for the driver. *Source*: our choice; a burst of 250 pods sends a few messages each.
+pub const QUEUE: usize = 4096;
+
+/// What reaches the driver.
+#[derive(Debug)]
+pub enum Message {
+    /// A caller asks for something that is answered later.
+    Ask {
+        /// The input; carries the request's id.
+        input: Input,
+        /// Its id.
+        request: RequestId,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// Something happened.
+    Happened(Input),
+    /// Somebody looked at the ENIs.
+    Saw(Snapshot),
+    /// What does the ledger hold for this sandbox?
+    Inspect {
+        /// Which.
+        sandbox: SandboxKey,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Option<Answer>>,
+    },
+    /// How are things?
+    Status {
+        /// Where the answer goes.
+        reply: oneshot::Sender<podwire_pool::Stats>,
+    },
+    /// The ledger's file has grown; rewrite it from the present state.
+    Compact,
+}
+
+/// Sends messages to the driver.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    sender: mpsc::Sender<Message>,
+}
+
+/// The driver is gone: the daemon is ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("ipamd is stopping")]
+pub struct Gone;
+
+impl Handle {
+    /// Makes the queue.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Message>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self { sender }, receiver)
+    }
+
+    /// Sends a message, waiting while the queue is full.
+    ///
+    /// # Errors
+    /// The driver is gone.
+    pub async fn send(&self, message: Message) -> Result<(), Gone> {
+        self.sender.send(message).await.map_err(|_| Gone)
+    }
+
+    /// Sends from a thread of its own, waiting while the queue is full.
+    ///
+    /// # Errors
+    /// The driver is gone.
+    pub fn send_blocking(&self, message: Message) -> Result<(), Gone> {
+        self.sender.blocking_send(message).map_err(|_| Gone)
+    }
+
+    /// Sends without waiting; for drop guards. A full queue loses the message, which may only be a courtesy.
+    pub fn try_send(&self, message: Message) {
+        if self.sender.try_send(message).is_err() {
+            tracing::debug!("the driver's queue is full; a courtesy message is dropped");
+        }
+    }
+}
+
+/// Owns the pool.
+#[derive(Debug)]
+pub struct Driver {
+    pool: Pool,
+    inbox: mpsc::Receiver<Message>,
+    executors: Executors,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    effects: Vec<Effect>,
+    on_ready: Option<oneshot::Sender<()>>,
+}
+
+impl Driver {
+    /// Puts the parts together. `on_ready` fires when the first address is usable.
+    #[must_use]
+    pub fn new(
+        pool: Pool,
+        inbox: mpsc::Receiver<Message>,
+        executors: Executors,
+        on_ready: oneshot::Sender<()>,
+    ) -> Self {
+        Self {
+            pool,
+            inbox,
+            executors,
+            waiting: BTreeMap::new(),
+            effects: Vec::new(),
+            on_ready: Some(on_ready),
+        }
+    }
+
+    /// Runs until every sender is gone or [`Input::Stop`] has been handled and nobody waits any more.
+    pub async fn run(mut self) {
+        let mut stopping = false;
+        loop {
+            let nap = self.nap();
+            let message = tokio::select! {
+                message = self.inbox.recv() => message,
+                () = tokio::time::sleep(nap) => Some(Message::Happened(Input::Timer)),
+            };
+            let Some(message) = message else { break };
+            stopping |= matches!(message, Message::Happened(Input::Stop));
+            self.take(message);
+            self.announce();
+            if stopping && self.waiting.is_empty() {
+                break;
+            }
+        }
+        self.executors.close();
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Ask { input, request, reply } => {
+                self.waiting.insert(request, reply);
+                self.handle(input);
+            }
+            Message::Happened(input) => self.handle(input),
+            Message::Saw(mut snapshot) => {
+                // What was asked before now is in it or will be; the pool ignores what it knows better.
+                snapshot.as_of = snapshot.as_of.min(self.executors.last_op());
+                self.handle(Input::Observed(snapshot));
+            }
+            Message::Inspect { sandbox, reply } => {
+                if reply.send(self.pool.inspect(&sandbox)).is_err() {
+                    tracing::debug!("nobody waits for an inspection any more");
+                }
+            }
+            Message::Status { reply } => {
+                if reply.send(self.pool.stats()).is_err() {
+                    tracing::debug!("nobody waits for a status any more");
+                }
+            }
+            Message::Compact => self.executors.compact(self.pool.snapshot()),
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = clock::now();
+        tracing::trace!(?input, "input");
+        let mut effects = std::mem::take(&mut self.effects);
+        self.pool.handle(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        tracing::trace!(?effect, "effect");
+        match effect {
+            Effect::Persist { revision, records } => self.executors.persist(revision, records),
+            Effect::Reply { request, answer } => self.reply(request, answer),
+            Effect::Ec2 { op, call } => self.executors.ec2(op, call),
+            Effect::Host { op, change } => self.executors.host(op, change),
+            Effect::Explain(cause) => explain(&cause),
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, answer: Answer) {
+        let Some(caller) = self.waiting.remove(&request) else { return };
+        if caller.send(answer).is_err() {
+            tracing::info!(%request, "the caller went away before its answer; its DEL will give the address back");
+        }
+    }
+
+    /// How long nothing has to be done.
+    fn nap(&self) -> Duration {
+        // Our choice: wake once a minute even when nothing is due, so that a clock that stood still cannot hang us.
+        const LONGEST: Duration = Duration::from_secs(60);
+        let due: Option<Time> = self.pool.next_deadline();
+        due.map_or(LONGEST, |due| due.since(clock::now()).min(LONGEST))
+    }
+
+    fn announce(&mut self) {
+        if self.on_ready.is_some()
+            && self.pool.stats().ready
+            && let Some(ready) = self.on_ready.take()
+            && ready.send(()).is_err()
+        {
+            tracing::debug!("nobody waits for readiness");
+        }
+    }
+}
+
+fn explain(cause: &Cause) {
+    tracing::warn!(cause = cause.name(), "{cause}");
+}

@@ -1,0 +1,170 @@
+//! Changes the host's networking for the pool, on one thread that owns it. Nobody waits there for a device to appear:
+//! that happens before, on a thread of its own for each new ENI.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use podwire_ec2::Imds;
+use podwire_hostnet::{EniConfig, EniSlot, HostError, NodeConfig, NodeNet, wait_for_device};
+use podwire_pool::{DeviceIndex, HostChange, Input, Mac, NetworkCard, OpId};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::oneshot;
+
+use crate::driver::{Handle, Message};
+
+/// How long an attached ENI's device may take to appear. *Source*: our choice; EC2 needs 2–10 s (design §7, EC2 model).
+const DEVICE_PATIENCE: Duration = Duration::from_secs(30);
+/// Time for what is left to do once the device is there. *Source*: our choice; it takes milliseconds.
+const APPLY_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between questions to metadata about a new ENI's subnet. *Source*: our choice.
+const METADATA_PAUSE: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+enum Job {
+    Node(Box<NodeConfig>, oneshot::Sender<Result<(), HostError>>),
+    Eni(OpId, Box<EniConfig>),
+    Change(OpId, HostChange),
+}
+
+/// Makes the changes.
+#[derive(Debug, Clone)]
+pub struct HostExecutor {
+    jobs: Sender<Job>,
+    driver: Handle,
+    imds: Imds,
+    mtu: u32,
+    runtime: Runtime,
+}
+
+impl HostExecutor {
+    /// Starts the thread. `net` was opened in the node's namespace.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(
+        net: NodeNet,
+        driver: Handle,
+        imds: Imds,
+        mtu: u32,
+        runtime: Runtime,
+    ) -> std::io::Result<Self> {
+        let (jobs, inbox) = channel();
+        let reporter = driver.clone();
+        std::thread::Builder::new().name("hostnet".into()).spawn(move || serve(net, &inbox, &reporter))?;
+        Ok(Self { jobs, driver, imds, mtu, runtime })
+    }
+
+    /// Makes the node's own part so.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the thread is gone.
+    pub async fn apply_node(&self, node: NodeConfig) -> anyhow::Result<()> {
+        let (done, outcome) = oneshot::channel();
+        self.queue(Job::Node(Box::new(node), done));
+        Ok(outcome.await??)
+    }
+
+    /// Starts one change.
+    pub fn change(&self, op: OpId, change: HostChange) {
+        if let HostChange::ConfigureEni { .. } = change {
+            let executor = self.clone();
+            self.runtime.spawn(async move { executor.prepare(op, change).await });
+        } else {
+            self.queue(Job::Change(op, change));
+        }
+    }
+
+    fn queue(&self, job: Job) {
+        if self.jobs.send(job).is_err() {
+            tracing::error!("the host networking thread is gone");
+        }
+    }
+
+    async fn prepare(self, op: OpId, change: HostChange) {
+        match self.eni_config(change).await {
+            Ok(config) => self.queue(Job::Eni(op, Box::new(config))),
+            Err(reason) => {
+                tracing::warn!(%op, reason, "an ENI is not ready for configuration");
+                let failed = Message::Happened(Input::Host { op, outcome: Err(reason.into()) });
+                if self.driver.send(failed).await.is_err() {
+                    tracing::debug!(%op, "host networking answered after the driver had stopped");
+                }
+            }
+        }
+    }
+
+    /// Everything the thread needs, once the device is there.
+    async fn eni_config(&self, change: HostChange) -> Result<EniConfig, String> {
+        let HostChange::ConfigureEni { eni: _, mac, card, device, primary, subnet_cidr, sources } = change
+        else {
+            return Err("not a configuration of an ENI".into());
+        };
+        let waiting = self.runtime.spawn_blocking(move || wait_for_device(mac.0, DEVICE_PATIENCE));
+        waiting.await.map_err(|e| e.to_string())?.map_err(|e| explain(&e))?;
+        let subnet = match subnet_cidr {
+            Some(cidr) => cidr,
+            None => self.subnet_of(mac).await?,
+        };
+        Ok(EniConfig { slot: slot(card, device), mac: mac.0, primary, subnet, mtu: self.mtu, sources })
+    }
+
+    /// Asks metadata until it knows the ENI: EC2's own answers do not carry the subnet's CIDR.
+    async fn subnet_of(&self, mac: Mac) -> Result<IpNetwork, String> {
+        let ask = async {
+            loop {
+                match self.imds.subnet_cidr(mac).await {
+                    Ok(cidr) => return cidr,
+                    Err(error) => tracing::debug!(%mac, %error, "metadata does not know the ENI yet"),
+                }
+                tokio::time::sleep(METADATA_PAUSE).await;
+            }
+        };
+        let waited = tokio::time::timeout(DEVICE_PATIENCE, ask).await;
+        waited.map_err(|_| {
+            format!("instance metadata does not list {mac} after {} s", DEVICE_PATIENCE.as_secs())
+        })
+    }
+}
+
+fn serve(mut net: NodeNet, inbox: &Receiver<Job>, driver: &Handle) {
+    while let Ok(job) = inbox.recv() {
+        let (op, outcome) = match job {
+            Job::Node(node, done) => {
+                if done.send(net.apply_node(&node)).is_err() {
+                    tracing::debug!("nobody waits for node networking any more");
+                }
+                continue;
+            }
+            Job::Eni(op, config) => (op, net.apply_eni(&config, APPLY_PATIENCE)),
+            Job::Change(op, change) => (op, make(&mut net, &change)),
+        };
+        let outcome = outcome.map_err(|error| {
+            let reason = explain(&error);
+            tracing::warn!(%op, reason, "host networking change failed");
+            reason.into()
+        });
+        if driver.send_blocking(Message::Happened(Input::Host { op, outcome })).is_err() {
+            break;
+        }
+    }
+}
+
+fn make(net: &mut NodeNet, change: &HostChange) -> Result<(), HostError> {
+    match change {
+        HostChange::AddSources { card, device, nets } => net.add_sources(slot(*card, *device), nets),
+        HostChange::RemoveSources { card, device, nets } => net.remove_sources(slot(*card, *device), nets),
+        HostChange::RemoveEni { eni: _, card, device } => net.remove_eni(slot(*card, *device)),
+        HostChange::Flush { address } => net.flush_address(*address),
+        // Comes as a job of its own; nothing is left to do here.
+        HostChange::ConfigureEni { .. } => Ok(()),
+    }
+}
+
+const fn slot(card: NetworkCard, device: DeviceIndex) -> EniSlot {
+    EniSlot { card: card.0, device: device.0 }
+}
+
+fn explain(error: &HostError) -> String {
+    podwire_hostnet::chain(error)
+}

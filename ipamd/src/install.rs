@@ -1,0 +1,200 @@
+//! What the container runtime finds on the host: the conflist, which says "the network is ready", and the plugin binary.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+
+/// The conflist's file name; sorts first. *Source*: incumbent-behaviour §0.
+pub const CONFLIST: &str = "10-aws.conflist";
+/// The plugin's file name and type. *Source*: incumbent-behaviour §0.
+pub const PLUGIN: &str = "aws-cni";
+
+/// What goes into our entry of the conflist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// `vethPrefix`.
+    pub veth_prefix: String,
+    /// `mtu`, a string as in the incumbent's.
+    pub mtu: u32,
+    /// `pluginLogFile`.
+    pub log_file: String,
+    /// `pluginLogLevel`.
+    pub log_level: String,
+}
+
+/// The conflist, with whatever others chained into an earlier one kept in its place.
+#[must_use]
+pub fn conflist(earlier: Option<&str>, settings: &PluginSettings) -> String {
+    let ours = json!({
+        "name": PLUGIN,
+        "type": PLUGIN,
+        "vethPrefix": settings.veth_prefix,
+        "mtu": settings.mtu.to_string(),
+        "podSGEnforcingMode": "strict",
+        "pluginLogFile": settings.log_file,
+        "pluginLogLevel": settings.log_level,
+        "capabilities": {"io.kubernetes.cri.pod-annotations": true},
+    });
+    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true});
+    let mut plugins = vec![ours, portmap];
+    plugins.extend(earlier.map(foreign).unwrap_or_default());
+    let list = json!({
+        "cniVersion": "1.0.0",
+        "cniVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+        "name": PLUGIN,
+        "disableCheck": false,
+        "plugins": plugins,
+    });
+    let mut text = serde_json::to_string_pretty(&list).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Plugins of an earlier conflist that neither we nor the incumbent put there.
+fn foreign(earlier: &str) -> Vec<Value> {
+    let known = [PLUGIN, "egress-cni", "portmap"];
+    let list: Map<String, Value> = serde_json::from_str(earlier).unwrap_or_default();
+    let plugins = list.get("plugins").and_then(Value::as_array).cloned().unwrap_or_default();
+    let kind = |p: &Value| p.get("type").and_then(Value::as_str).map(str::to_owned);
+    plugins.into_iter().filter(|p| kind(p).is_some_and(|k| !known.contains(&k.as_str()))).collect()
+}
+
+/// Writes the conflist, atomically, unless it is there already just so.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn write_conflist(dir: &Path, settings: &PluginSettings) -> anyhow::Result<PathBuf> {
+    let path = dir.join(CONFLIST);
+    let earlier = std::fs::read_to_string(&path).ok();
+    let wanted = conflist(earlier.as_deref(), settings);
+    if earlier.as_deref() != Some(wanted.as_str()) {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        replace(&path, wanted.as_bytes(), 0o644)?;
+        tracing::info!(path = %path.display(), "conflist installed: the node takes pods");
+    }
+    Ok(path)
+}
+
+/// Removes a conflist of an earlier boot: until an address is usable, the runtime must not think that there is a network.
+/// What others chained into it is kept beside it and put back by [`write_conflist`]'s caller.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn hide_conflist(dir: &Path) -> anyhow::Result<()> {
+    let path = dir.join(CONFLIST);
+    let hidden = hidden(dir);
+    match std::fs::rename(&path, &hidden) {
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "conflist of an earlier boot hidden until the first address is usable")
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot hide {}", path.display())),
+    }
+    Ok(())
+}
+
+/// Puts a hidden conflist back into its place, so that what others chained into it is found there.
+///
+/// # Errors
+/// It is there and cannot be moved.
+pub fn unhide_conflist(dir: &Path) -> anyhow::Result<()> {
+    let (path, hidden) = (dir.join(CONFLIST), hidden(dir));
+    if path.exists() || !hidden.exists() {
+        return Ok(());
+    }
+    std::fs::rename(&hidden, &path).with_context(|| format!("cannot restore {}", path.display()))
+}
+
+/// Runtimes read `*.conf`, `*.conflist` and `*.json` only; this name is none of them.
+fn hidden(dir: &Path) -> PathBuf {
+    dir.join(format!("{CONFLIST}.podwire-not-ready"))
+}
+
+/// Installs the plugin binary that lies beside the daemon, unless the same bytes are there.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn install_plugin(beside: &Path, bin_dir: &Path) -> anyhow::Result<()> {
+    let source = beside.join(PLUGIN);
+    if !source.is_file() {
+        tracing::info!(path = %source.display(), "no plugin binary beside ipamd; the one on the host is used");
+        return Ok(());
+    }
+    let target = bin_dir.join(PLUGIN);
+    let bytes = std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+    if std::fs::read(&target).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(bin_dir).with_context(|| format!("cannot make {}", bin_dir.display()))?;
+    replace(&target, &bytes, 0o755)
+}
+
+/// Temporary file, fsync, rename: a reader sees the old or the new, never half; a running plugin keeps its file.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let dir = path.parent().context("the file has no directory")?;
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(cannot)?;
+    file.write_all(bytes).with_context(cannot)?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).with_context(cannot)?;
+    file.as_file().sync_all().with_context(cannot)?;
+    file.persist(path).with_context(cannot)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> PluginSettings {
+        PluginSettings {
+            veth_prefix: "eni".into(),
+            mtu: 9001,
+            log_file: "/var/log/aws-routed-eni/plugin.log".into(),
+            log_level: "DEBUG".into(),
+        }
+    }
+
+    #[test]
+    fn foreign_plugins_survive_and_ours_come_once() {
+        let earlier = r#"{"plugins":[{"type":"aws-cni"},{"type":"portmap"},{"type":"linkerd-cni","x":1},{"type":"egress-cni"}]}"#;
+        let list: Value = serde_json::from_str(&conflist(Some(earlier), &settings())).expect("JSON");
+        let types: Vec<&str> =
+            list["plugins"].as_array().expect("a list").iter().filter_map(|p| p["type"].as_str()).collect();
+        assert_eq!(types, ["aws-cni", "portmap", "linkerd-cni"]);
+        assert_eq!(list["plugins"][2]["x"], 1);
+        assert_eq!(list["cniVersion"], "1.0.0");
+        assert_eq!(list["plugins"][0]["mtu"], "9001");
+    }
+
+    #[test]
+    fn unreadable_earlier_conflist_is_replaced() {
+        let list: Value = serde_json::from_str(&conflist(Some("{broken"), &settings())).expect("JSON");
+        assert_eq!(list["plugins"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn conflist_hidden_until_ready_then_back_with_foreign_plugins() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(CONFLIST);
+        std::fs::write(&path, r#"{"plugins":[{"type":"aws-cni"},{"type":"istio-cni"}]}"#).expect("write");
+        hide_conflist(dir.path()).expect("hide");
+        assert!(!path.exists());
+        unhide_conflist(dir.path()).expect("unhide");
+        write_conflist(dir.path(), &settings()).expect("write");
+        assert!(std::fs::read_to_string(&path).expect("read").contains("istio-cni"));
+    }
+
+    #[test]
+    fn plugin_binary_replaced_atomically_and_executable() {
+        let (from, to) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        std::fs::write(from.path().join(PLUGIN), b"new").expect("write");
+        std::fs::write(to.path().join(PLUGIN), b"old").expect("write");
+        install_plugin(from.path(), to.path()).expect("install");
+        let target = to.path().join(PLUGIN);
+        assert_eq!(std::fs::read(&target).expect("read"), b"new");
+        assert_eq!(std::fs::metadata(&target).expect("stat").permissions().mode() & 0o777, 0o755);
+    }
+}

@@ -1,0 +1,5 @@
+//! The door on `/var/run/aws-node/ipamd.sock`: gRPC for root only.
+
+pub mod answer;
+pub mod listen;
+pub mod server;

@@ -1,0 +1,218 @@
+//! Serves `podwire.v1.Ipam`: checks what comes in, asks the driver, converts what comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use podwire_pool::{Answer, Input, PodRef, RequestId, SandboxKey, Time};
+use podwire_proto::convert::{WireError, container_id, ifname};
+use podwire_proto::v1::{self, ipam_server::Ipam};
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status};
+
+use crate::clock;
+use crate::driver::{Gone, Handle, Message};
+use crate::executors::links::LinkReaper;
+use crate::rpc::answer;
+
+/// Longest patience a plugin may ask for. *Source*: our choice; the plugin's own default is 75 s (design §7).
+const PATIENCE_MAX: Duration = Duration::from_secs(300);
+/// How long a release or collection may take before the caller is told to come again. *Source*: design §7, DEL 20 s.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct IpamService {
+    driver: Handle,
+    links: LinkReaper,
+    next_request: Arc<AtomicU64>,
+}
+
+/// Tells the pool that nobody waits any more, when the caller hangs up.
+struct Waiting {
+    driver: Handle,
+    request: RequestId,
+    answered: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.driver.try_send(Message::Happened(Input::Abandon { request: self.request }));
+        }
+    }
+}
+
+impl IpamService {
+    /// Asks `driver`, deletes links through `links`.
+    #[must_use]
+    pub fn new(driver: Handle, links: LinkReaper) -> Self {
+        Self { driver, links, next_request: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// Asks the pool something that is answered later.
+    ///
+    /// # Errors
+    /// The driver is gone.
+    pub async fn ask(&self, make: impl FnOnce(RequestId) -> Input) -> Result<Answer, Gone> {
+        let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Message::Ask { input: make(request), request, reply }).await?;
+        let mut waiting = Waiting { driver: self.driver.clone(), request, answered: false };
+        let answer = answer.await.map_err(|_| Gone);
+        waiting.answered = true;
+        answer
+    }
+
+    async fn delete_link(&self, name: &str) -> Result<(), v1::Failure> {
+        if name.is_empty() {
+            return Ok(());
+        }
+        let name = ifname(name).map_err(|e| answer::refusal("bad-request", e.to_string(), false))?;
+        let deleted = self.links.delete(name.to_owned()).await;
+        deleted.map_err(|reason| {
+            answer::refusal(
+                "link-not-deleted",
+                format!("host interface {name} cannot be deleted: {reason}"),
+                true,
+            )
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Ipam for IpamService {
+    async fn allocate(
+        &self,
+        request: Request<v1::AllocateRequest>,
+    ) -> Result<Response<v1::AllocateResponse>, Status> {
+        let wire = request.into_inner();
+        let (sandbox, network) = sandbox(wire.sandbox)?;
+        let pod = pod(wire.pod, network);
+        let began = clock::now();
+        let deadline = began.after(Duration::from_millis(wire.patience_ms).min(PATIENCE_MAX));
+        let started = Time::from_ms(wire.started_boottime_ms);
+        let (key, who) = (sandbox.clone(), pod.clone());
+        let asked = self.ask(|request| Input::Allocate { request, sandbox, pod, started, deadline }).await;
+        let answer = asked.map_err(gone)?;
+        log_add(&key, &who, &answer, clock::now().since(began));
+        Ok(Response::new(answer::to_allocate(&answer)))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let wire = request.into_inner();
+        let (sandbox, _) = sandbox(wire.sandbox)?;
+        let started = Time::from_ms(wire.started_boottime_ms);
+        let key = sandbox.clone();
+        // The link is down already and its routes are gone (design D18): deleting it and noting the release go together.
+        let released = tokio::time::timeout(
+            RELEASE_PATIENCE,
+            self.ask(|request| Input::Release { request, sandbox, started }),
+        );
+        let (link, released) = tokio::join!(self.delete_link(&wire.host_interface), released);
+        let answer = released.map_err(|_| slow())?.map_err(gone)?;
+        if let Answer::Released(addresses) = &answer {
+            tracing::info!(sandbox = %key.container_id, ifname = %key.ifname, ?addresses, "released");
+        }
+        let mut response = answer::to_release(&answer);
+        if let Err(failure) = link {
+            response.outcome = Some(v1::release_response::Outcome::Failure(failure));
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<v1::InspectRequest>,
+    ) -> Result<Response<v1::InspectResponse>, Status> {
+        let (sandbox, _) = sandbox(request.into_inner().sandbox)?;
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Message::Inspect { sandbox, reply }).await.map_err(gone)?;
+        let held = answer.await.map_err(|_| gone(Gone))?;
+        Ok(Response::new(v1::InspectResponse { allocation: held.as_ref().and_then(answer::allocation) }))
+    }
+
+    async fn collect(
+        &self,
+        request: Request<v1::CollectRequest>,
+    ) -> Result<Response<v1::CollectResponse>, Status> {
+        let wire = request.into_inner();
+        let valid: Result<Vec<SandboxKey>, Status> =
+            wire.valid.into_iter().map(|s| sandbox(Some(s)).map(|(key, _)| key)).collect();
+        let (valid, network) = (valid?, wire.network.clone());
+        let started = Time::from_ms(wire.started_boottime_ms);
+        let asked = self.ask(|request| Input::Collect { request, network: network.into(), valid, started });
+        let answer =
+            tokio::time::timeout(RELEASE_PATIENCE, asked).await.map_err(|_| slow())?.map_err(gone)?;
+        Ok(Response::new(answer::to_collect(&answer, &wire.network)))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Message::Status { reply }).await.map_err(gone)?;
+        let stats = answer.await.map_err(|_| gone(Gone))?;
+        Ok(Response::new(v1::StatusResponse {
+            ready: stats.ready,
+            failure: stats.failure.as_ref().map(answer::failure),
+            assigned: stats.assigned,
+            allocated: stats.allocated,
+            cooling: stats.cooling,
+            free: stats.free,
+        }))
+    }
+}
+
+fn sandbox(wire: Option<v1::Sandbox>) -> Result<(SandboxKey, String), Status> {
+    let wire = wire.ok_or_else(|| bad(&WireError::Missing("sandbox")))?;
+    let id = container_id(&wire.container_id).map_err(|e| bad(&e))?;
+    let name = ifname(&wire.ifname).map_err(|e| bad(&e))?;
+    Ok((SandboxKey::new(id, name), wire.network))
+}
+
+fn pod(wire: Option<v1::Pod>, network: String) -> PodRef {
+    let wire = wire.unwrap_or_default();
+    PodRef {
+        namespace: wire.namespace.into(),
+        name: wire.name.into(),
+        uid: wire.uid.into(),
+        network: network.into(),
+    }
+}
+
+fn bad(error: &WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn gone(error: Gone) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn slow() -> Status {
+    Status::deadline_exceeded(
+        "the ledger did not take the release in time; it is tried again with the next DEL",
+    )
+}
+
+fn log_add(sandbox: &SandboxKey, pod: &PodRef, answer: &Answer, took: Duration) {
+    let (namespace, name) = (&*pod.namespace, &*pod.name);
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    match answer {
+        Answer::Allocated { addresses, is_new, eni, .. } => tracing::info!(
+            sandbox = %sandbox.container_id, ifname = %sandbox.ifname, pod_namespace = namespace, pod_name = name,
+            ?addresses, is_new, %eni, duration_ms, "allocated"
+        ),
+        Answer::Refused(cause) => tracing::warn!(
+            sandbox = %sandbox.container_id, ifname = %sandbox.ifname, pod_namespace = namespace, pod_name = name,
+            cause = cause.name(), duration_ms, "refused: {cause}"
+        ),
+        Answer::Released(_) | Answer::Collected(_) => {
+            tracing::error!("an ADD was answered as something else")
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The operator's settings and the instance's limits → the pool's settings.
+
+use podwire_config::limits::FALLBACK_MAX_PODS;
+use podwire_config::settings::warm::Warm;
+use podwire_config::{Limits, Settings};
+use podwire_ec2::{Ec2Client, Identity};
+use podwire_pool::BootId;
+use podwire_pool::settings::{Limits as PoolLimits, Mode, Settings as PoolSettings, Warm as PoolWarm};
+
+/// What an instance type allows, as far as the pool must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Allowed {
+    limits: PoolLimits,
+    prefixes: bool,
+    max_pods: u32,
+}
+
+/// Settings for the pool. Asks EC2 about the instance type only when our table does not know it.
+pub async fn pool_settings(
+    settings: &Settings,
+    identity: &Identity,
+    boot: BootId,
+    ec2: &Ec2Client,
+) -> PoolSettings {
+    let allowed = match Limits::of(&identity.instance_type) {
+        Some(known) => of_known(&known, settings),
+        None => of_unknown(settings, &identity.instance_type, ec2).await,
+    };
+    PoolSettings {
+        seed: seed(identity.instance.as_str()),
+        instance: identity.instance.clone(),
+        boot,
+        mode: if allowed.prefixes { Mode::Prefix } else { Mode::SecondaryIp },
+        warm: warm(settings.warm),
+        limits: allowed.limits,
+        max_eni: settings.eni.max_eni,
+        max_pods: settings.eni.max_pods.unwrap_or(allowed.max_pods),
+        primary_excluded: false,
+        manage_untagged: settings.eni.manage_untagged,
+        cooldown: settings.eni.cooldown,
+    }
+}
+
+fn of_known(known: &Limits, settings: &Settings) -> Allowed {
+    let wanted = settings.eni.prefix_delegation;
+    if wanted && !known.prefix_ok {
+        tracing::warn!(
+            "ENABLE_PREFIX_DELEGATION is on, but this instance type cannot carry prefixes; single addresses are used"
+        );
+    }
+    let prefixes = wanted && known.prefix_ok;
+    Allowed {
+        limits: PoolLimits { enis: known.enis_default_card, ipv4_per_eni: known.ipv4_per_eni },
+        prefixes,
+        max_pods: known.max_pods(prefixes, settings.eni.max_eni),
+    }
+}
+
+async fn of_unknown(settings: &Settings, instance_type: &str, ec2: &Ec2Client) -> Allowed {
+    // Every type newer than our table is built on Nitro and carries prefixes.
+    let prefixes = settings.eni.prefix_delegation;
+    let limits = loop {
+        match ec2.instance_limits(instance_type).await {
+            Ok((enis, ipv4_per_eni)) => break PoolLimits { enis, ipv4_per_eni },
+            Err(failure) => {
+                tracing::error!(
+                    instance_type, code = %failure.code, message = %failure.message,
+                    "limits of this instance type are unknown; allow ec2:DescribeInstanceTypes or upgrade podwire"
+                );
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    };
+    Allowed { limits, prefixes, max_pods: FALLBACK_MAX_PODS }
+}
+
+fn warm(warm: Warm) -> PoolWarm {
+    match warm {
+        Warm::DemandDriven => PoolWarm::DemandDriven,
+        Warm::Targets { ip, minimum, eni, prefix } => PoolWarm::Targets { ip, minimum, eni, prefix },
+    }
+}
+
+/// Nodes that start together must not jitter together (FNV-1a, 64 bit; RFC 9923).
+fn seed(instance: &str) -> u64 {
+    instance
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_of_different_instances_differ() {
+        assert_ne!(seed("i-0aaa"), seed("i-0aab"));
+        assert_eq!(seed(""), 0xcbf2_9ce4_8422_2325);
+    }
+}

@@ -1,0 +1,68 @@
+# Shared by the scripts beside it; sourced, never run.
+# shellcheck shell=bash
+
+# Where things are. $root holds the sources, $target what cargo builds.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+[[ $target = /* ]] || target=$root/$target
+
+# shellcheck disable=SC2034 # used by the scripts that source this
+if [[ -t 1 ]]; then bold=$'\e[1m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'; else bold='' red='' green='' plain=''; fi
+
+say() { printf '%s\n' "$*"; }
+complain() { printf '%s%s%s\n' "$red" "$*" "$plain" >&2; }
+
+# die MESSAGE: ends the script.
+die() {
+    complain "$*"
+    exit 1
+}
+
+# duration SECONDS: 7 s, 1 min 5 s.
+duration() {
+    if (($1 < 60)); then printf '%d s' "$1"; else printf '%d min %d s' $(($1 / 60)) $(($1 % 60)); fi
+}
+
+# as_root COMMAND...: runs it as root, through sudo where that is needed and allowed.
+as_root() {
+    if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+# need_rust: cargo and a compiler new enough, or a word on how to get them.
+need_rust() {
+    command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
+    command -v cargo >/dev/null || die "Rust is missing: install it with rustup (https://rustup.rs), then run this again"
+    local wanted have
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    have=$(rustc -V | cut -d' ' -f2)
+    if [[ $(printf '%s\n%s\n' "$wanted" "${have%%-*}" | sort -V | head -n 1) != "$wanted" ]]; then
+        die "Rust $have is too old: $wanted or newer is needed (rustup update stable)"
+    fi
+}
+
+# The triple the compiler builds for by itself.
+host_triple() { rustc -vV | sed -n 's/^host: //p'; }
+
+# need_packages: installs, with apt, what building and testing takes and is not there.
+need_packages() {
+    local missing=()
+    local pair
+    for pair in ip:iproute2 nft:nftables ping:iputils-ping conntrack:conntrack python3:python3 jq:jq ps:procps curl:curl time:time \
+        cc:gcc readelf:binutils pkg-config:pkg-config unshare:util-linux; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    [[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev)
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+    ((${#missing[@]})) || return 0
+    say "installing ${missing[*]}"
+    command -v apt-get >/dev/null || {
+        complain "there is no apt-get here: install by hand what provides ${missing[*]}"
+        return 1
+    }
+    if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+        complain "not root and no sudo: as root, run apt-get install ${missing[*]}"
+        return 1
+    fi
+    as_root apt-get update -q &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}

@@ -1,0 +1,196 @@
+//! The daemon's life on a simulated node: restarts, crashes, stops, with pods running throughout.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use podwire_e2e::binaries::Binaries;
+use podwire_e2e::daemon::{CONFLIST, Daemon, SOCKET, status_of, wait_for};
+use podwire_e2e::pod::{self, Pod};
+use podwire_e2e::proof;
+use podwire_e2e::scene::{Mode, READY, Worker, delete};
+use vpcsim::lab::{Lab, LabSpec, NodeSpec};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn lab(test: &str) -> Lab {
+    Lab::start(LabSpec::named(&format!("e2e-{test}-{}", std::process::id())))
+        .expect("a simulated VPC (root, ip and nft)")
+}
+
+fn worker(lab: &Lab, name: &str, settings: &[(&str, &str)]) -> Worker {
+    let spec = NodeSpec::new(name).of_type("t3.medium");
+    Worker::start(lab, &Binaries::find().expect("binaries"), spec, Mode::Secondary, settings)
+        .expect("a ready node")
+}
+
+fn ask<T>(future: impl Future<Output = anyhow::Result<T>>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(future).expect("the daemon answers")
+}
+
+fn addresses(pods: &[Pod]) -> BTreeSet<std::net::Ipv4Addr> {
+    pods.iter().map(|p| p.address).collect()
+}
+
+/// Scenario: DaemonSet rollout. Allocations, cooling addresses and conflist survive; nothing is given twice.
+#[test]
+fn restart_keeps_pods_and_never_gives_their_addresses_again() {
+    let lab = lab("restart");
+    let mut worker = worker(&lab, "n1", &[]);
+    let first = worker.add_pods("first", 4).expect("pods");
+    let conflist =
+        std::fs::metadata(worker.node.path(CONFLIST)).expect("a conflist").modified().expect("a time");
+    worker.daemon.stop(PATIENCE).expect("a graceful stop");
+    first[0].ping(first[1].address).expect("pods talk while no daemon runs");
+
+    worker.daemon = Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &[]).expect("a daemon");
+    worker.daemon.wait_ready(READY).expect("ready");
+    let second = worker.add_pods("second", 4).expect("pods");
+    let all: Vec<Pod> = first.iter().chain(&second).cloned().collect();
+    assert_eq!(addresses(&all).len(), 8, "an address was given twice");
+    proof::addresses_are_true(&lab, &all).expect("EC2 agrees");
+    let after =
+        std::fs::metadata(worker.node.path(CONFLIST)).expect("a conflist").modified().expect("a time");
+    assert_eq!(conflist, after, "the conflist is left alone on a restart in the same boot");
+    for pod in &all {
+        pod.check().expect("CHECK");
+    }
+    first[0].ping(second[3].address).expect("old and new pods talk");
+}
+
+/// Scenario: SIGKILL in the middle of a burst. What was answered stays true; what was not is retried and works.
+#[test]
+fn crash_in_a_burst_loses_and_doubles_nothing() {
+    let lab = lab("crash");
+    let mut worker = worker(&lab, "n1", &[]);
+    let before = worker.add_pods("before", 3).expect("pods");
+    let burst = std::thread::scope(|scope| {
+        let adds: Vec<_> = (0..8)
+            .map(|i| {
+                let node = &worker.node;
+                scope.spawn(move || pod::add(node, &format!("burst-{i}")))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(20));
+        let binaries = Binaries::find().expect("binaries");
+        let dead = std::mem::replace(
+            &mut worker.daemon,
+            Daemon::start(&worker.node, &binaries, &[])
+                .expect("a second daemon, waiting for the first to end"),
+        );
+        dead.kill().expect("killed");
+        let added: Vec<_> =
+            adds.into_iter().map(|add| add.join().expect("a thread").expect("an ADD")).collect();
+        added
+    });
+    let all: Vec<Pod> = before.iter().chain(&burst).cloned().collect();
+    assert_eq!(addresses(&all).len(), 11, "an address was given twice");
+    proof::addresses_are_true(&lab, &all).expect("EC2 agrees");
+    let status = ask(status_of(&worker.node));
+    assert_eq!(status.allocated, 11, "{status:?}");
+    burst[0].ping(before[0].address).expect("pods talk");
+}
+
+/// Scenario: DEL while the daemon is away. The plugin tears down and succeeds; the daemon takes the release in later.
+#[test]
+fn del_without_daemon_succeeds_and_is_taken_in_later() {
+    let lab = lab("pending");
+    let mut worker = worker(&lab, "n1", &[]);
+    let pods = worker.add_pods("pod", 3).expect("pods");
+    worker.daemon.stop(PATIENCE).expect("a graceful stop");
+    delete(&pods[..2]).expect("DEL without a daemon");
+    let links = worker.node.command("ip").args(["-o", "link", "show", "type", "veth"]).output().expect("ip");
+    let links = String::from_utf8_lossy(&links.stdout).lines().filter(|l| l.contains(": eni")).count();
+    assert_eq!(links, 1, "the plugin deletes its links itself");
+
+    worker.daemon = Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &[]).expect("a daemon");
+    worker.daemon.wait_ready(READY).expect("ready");
+    wait_for(PATIENCE, "pending releases to be taken in", || {
+        let status = ask(status_of(&worker.node));
+        Ok((status.allocated == 1).then_some(()))
+    })
+    .expect("taken in");
+    let left =
+        std::fs::read_dir(worker.node.path("/var/run/aws-node/podwire/released")).expect("a directory");
+    wait_for(PATIENCE, "the files to go", || Ok((left_count(&worker) == 0).then_some(()))).expect("gone");
+    drop(left);
+}
+
+fn left_count(worker: &Worker) -> usize {
+    std::fs::read_dir(worker.node.path("/var/run/aws-node/podwire/released")).map_or(0, Iterator::count)
+}
+
+/// Scenario: an address that was just released is not given to the next pod, not even after a restart (design D5).
+#[test]
+fn released_address_cools_across_a_restart() {
+    let lab = lab("cooling");
+    let mut worker = worker(&lab, "n1", &[("IP_COOLDOWN_PERIOD", "30")]);
+    let old = worker.add_pods("old", 2).expect("pods");
+    let released = addresses(&old);
+    delete(&old).expect("DEL");
+    worker.daemon.stop(PATIENCE).expect("a graceful stop");
+    let settings = [("IP_COOLDOWN_PERIOD", "30")];
+    worker.daemon =
+        Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &settings).expect("a daemon");
+    worker.daemon.wait_ready(READY).expect("ready");
+    let new = worker.add_pods("new", 3).expect("pods");
+    assert!(addresses(&new).is_disjoint(&released), "{:?} was used again too early", addresses(&new));
+}
+
+/// Scenario: the same node name, container and interface asked twice: the answer and the kernel stay as they are.
+#[test]
+fn second_add_of_a_running_pod_fails_and_changes_nothing() {
+    let lab = lab("twice");
+    let worker = worker(&lab, "n1", &[]);
+    let pods = worker.add_pods("pod", 2).expect("pods");
+    let again = pod::attach(&worker.node, pods[0].netns.clone(), pods[0].attachment.clone());
+    assert!(again.is_err(), "a second ADD succeeded");
+    pods[0].check().expect("CHECK still passes");
+    pods[0].ping(pods[1].address).expect("the pod still talks");
+    assert_eq!(ask(status_of(&worker.node)).allocated, 2);
+}
+
+/// Only root gets in (design D25).
+#[test]
+fn socket_turns_away_everyone_but_root() {
+    let lab = lab("socket");
+    let worker = worker(&lab, "n1", &[]);
+    let socket = worker.node.path(SOCKET);
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).expect("a socket").permissions());
+    assert_eq!(mode & 0o777, 0o660);
+    // Even with the mode opened up, credentials are checked.
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("chmod");
+    let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect('/var/run/aws-node/ipamd.sock')\n\
+                  s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n'+bytes([0,0,0,4,0,0,0,0,0]))\ns.settimeout(5)\n\
+                  try:\n  d=s.recv(100)\nexcept ConnectionError:\n  d=b''\nsys.exit(3 if d else 0)";
+    let mut stranger = worker.node.command("setpriv");
+    stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", script]);
+    let output = stranger.output().expect("setpriv and python3");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "a stranger got an answer: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let root = worker.node.command("python3").args(["-c", script]).output().expect("python3");
+    assert_eq!(root.status.code(), Some(3), "root must get an answer, or the test proves nothing");
+}
+
+/// A second daemon waits while the first serves, and takes over when it ends (design §4, one writer).
+#[test]
+fn second_daemon_waits_for_the_first() {
+    let lab = lab("single");
+    let mut worker = worker(&lab, "n1", &[]);
+    let first = worker.add_pods("pod", 2).expect("pods");
+    let second =
+        Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &[]).expect("a second daemon");
+    wait_for(PATIENCE, "the second daemon to say that it waits", || {
+        Ok(second.log_tail().contains("waiting for it to end").then_some(()))
+    })
+    .expect("it says so");
+    let old = std::mem::replace(&mut worker.daemon, second);
+    old.stop(PATIENCE).expect("a graceful stop");
+    let more = worker.add_pods("more", 1).expect("the second daemon serves; ADD waits for it");
+    assert!(addresses(&first).is_disjoint(&addresses(&more)));
+}

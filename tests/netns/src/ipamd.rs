@@ -1,0 +1,250 @@
+//! A daemon that behaves: a small ledger behind the real protocol on the real socket, link deletion through the real
+//! hostnet. It keeps state and can be told to be unwell; it scripts no order of calls.
+
+use podwire_hostnet::NodeNet;
+use podwire_proto::SOCKET_PATH;
+use podwire_proto::v1::ipam_server::{Ipam, IpamServer};
+use podwire_proto::v1::{
+    AllocateRequest, AllocateResponse, Allocation, CollectRequest, CollectResponse, Failure, InspectRequest,
+    InspectResponse, Layout, ReleaseRequest, ReleaseResponse, Released, Sandbox, StatusRequest,
+    StatusResponse, allocate_response, release_response,
+};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+/// (network, container, interface).
+pub type Key = (String, String, String);
+
+/// What the daemon knows and how it feels.
+#[derive(Debug)]
+pub struct State {
+    node: NodeNet,
+    /// Addresses nobody holds; given out from the front.
+    pub free: Vec<IpAddr>,
+    /// Addresses in use, with the device index of their ENI.
+    pub held: BTreeMap<Key, IpAddr>,
+    /// Every Allocate is answered with this.
+    pub refusal: Option<Failure>,
+    /// How long an Allocate takes.
+    pub delay: Duration,
+    /// The answer to Allocate is lost after it was carried out.
+    pub lose_reply: bool,
+    /// Every Release is answered with this.
+    pub release_refusal: Option<Failure>,
+    /// What STATUS says.
+    pub ready: bool,
+    /// Releases that came in, with their host interface.
+    pub released: Vec<(Key, String)>,
+    /// How many Allocates came in.
+    pub allocates: usize,
+}
+
+/// A running daemon; stops when dropped.
+#[derive(Debug)]
+pub struct FakeIpamd {
+    state: Arc<Mutex<State>>,
+    runtime: Option<Runtime>,
+}
+
+#[derive(Debug, Clone)]
+struct Service(Arc<Mutex<State>>);
+
+impl FakeIpamd {
+    /// Starts it in the calling thread's namespaces, with these addresses.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    #[must_use]
+    pub fn start(addresses: &[&str]) -> Self {
+        let free = addresses.iter().map(|a| a.parse().expect("an address")).collect();
+        let state = State {
+            node: NodeNet::open().expect("sockets"),
+            free,
+            held: BTreeMap::new(),
+            refusal: None,
+            delay: Duration::ZERO,
+            lose_reply: false,
+            release_refusal: None,
+            ready: true,
+            released: Vec::new(),
+            allocates: 0,
+        };
+        let mut daemon = Self { state: Arc::new(Mutex::new(state)), runtime: None };
+        daemon.resume();
+        daemon
+    }
+
+    /// Listens again after [`Self::stop`]; the state is as it was.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub fn resume(&mut self) {
+        std::fs::create_dir_all(Path::new(SOCKET_PATH).parent().expect("a directory")).expect("a directory");
+        let _ = std::fs::remove_file(SOCKET_PATH);
+        // Bound here, since the path means this thread's mount namespace.
+        let listener = std::os::unix::net::UnixListener::bind(SOCKET_PATH).expect("bind");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let service = IpamServer::new(Service(Arc::clone(&self.state)));
+        let guard = runtime.enter();
+        let incoming =
+            UnixListenerStream::new(tokio::net::UnixListener::from_std(listener).expect("a listener"));
+        drop(guard);
+        runtime.spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        self.runtime = Some(runtime);
+    }
+
+    /// Stops listening, as a killed daemon does: the socket stays and refuses.
+    pub fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+
+    /// The state, to look at or to make unwell.
+    ///
+    /// # Panics
+    /// When a handler panicked.
+    #[must_use]
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no handler panicked")
+    }
+
+    /// The address an attachment holds.
+    #[must_use]
+    pub fn address_of(&self, container_id: &str) -> Option<IpAddr> {
+        self.state().held.iter().find(|(key, _)| key.1 == container_id).map(|(_, address)| *address)
+    }
+}
+
+impl Drop for FakeIpamd {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn key(sandbox: Option<Sandbox>) -> Result<Key, Status> {
+    let s = sandbox.ok_or_else(|| Status::invalid_argument("sandbox is missing"))?;
+    Ok((s.network, s.container_id, s.ifname))
+}
+
+fn allocation(address: IpAddr, is_new: bool) -> Allocation {
+    Allocation {
+        addresses: vec![address.to_string()],
+        is_new,
+        device_index: 0,
+        network_card: 0,
+        eni: "eni-0fake".into(),
+        layout: Layout::Constant.into(),
+    }
+}
+
+impl Service {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no handler panicked")
+    }
+}
+
+impl State {
+    fn allocate(&mut self, key: Key) -> allocate_response::Outcome {
+        self.allocates += 1;
+        if let Some(refusal) = &self.refusal {
+            return allocate_response::Outcome::Failure(refusal.clone());
+        }
+        if let Some(address) = self.held.get(&key) {
+            return allocate_response::Outcome::Allocation(allocation(*address, false));
+        }
+        if self.free.is_empty() {
+            let message = "all addresses are in use".to_owned();
+            return allocate_response::Outcome::Failure(Failure {
+                cause: "node-full".into(),
+                message,
+                retry: true,
+            });
+        }
+        let address = self.free.remove(0);
+        self.held.insert(key, address);
+        allocate_response::Outcome::Allocation(allocation(address, true))
+    }
+
+    fn release(&mut self, key: Key, link: String) -> release_response::Outcome {
+        if let Some(refusal) = &self.release_refusal {
+            return release_response::Outcome::Failure(refusal.clone());
+        }
+        let addresses: Vec<IpAddr> = self.held.remove(&key).into_iter().collect();
+        self.free.extend(&addresses);
+        if !link.is_empty() {
+            for (name, result) in self.node.delete_links(std::slice::from_ref(&link)) {
+                assert!(result.is_ok(), "{name}: {result:?}");
+            }
+        }
+        self.released.push((key, link));
+        release_response::Outcome::Released(Released {
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Ipam for Service {
+    async fn allocate(
+        &self,
+        request: Request<AllocateRequest>,
+    ) -> Result<Response<AllocateResponse>, Status> {
+        let delay = self.state().delay;
+        tokio::time::sleep(delay).await;
+        let outcome = self.state().allocate(key(request.into_inner().sandbox)?);
+        if self.state().lose_reply {
+            return Err(Status::unavailable("connection lost"));
+        }
+        Ok(Response::new(AllocateResponse { outcome: Some(outcome) }))
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        let request = request.into_inner();
+        let outcome = self.state().release(key(request.sandbox)?, request.host_interface);
+        Ok(Response::new(ReleaseResponse { outcome: Some(outcome) }))
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
+        let key = key(request.into_inner().sandbox)?;
+        let allocation = self.state().held.get(&key).map(|a| allocation(*a, false));
+        Ok(Response::new(InspectResponse { allocation }))
+    }
+
+    async fn collect(&self, request: Request<CollectRequest>) -> Result<Response<CollectResponse>, Status> {
+        let request = request.into_inner();
+        let mut valid = Vec::new();
+        for sandbox in request.valid {
+            valid.push(key(Some(sandbox))?);
+        }
+        let mut state = self.state();
+        let stale: Vec<Key> =
+            state.held.keys().filter(|k| k.0 == request.network && !valid.contains(k)).cloned().collect();
+        for key in &stale {
+            state.release(key.clone(), String::new());
+        }
+        let collected = stale
+            .into_iter()
+            .map(|(network, container_id, ifname)| Sandbox { container_id, ifname, network })
+            .collect();
+        Ok(Response::new(CollectResponse { collected, failure: None }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let ready = self.state().ready;
+        let failure = (!ready).then(|| Failure {
+            cause: "starting".into(),
+            message: "ipamd is starting".into(),
+            retry: true,
+        });
+        Ok(Response::new(StatusResponse { ready, failure, ..StatusResponse::default() }))
+    }
+}

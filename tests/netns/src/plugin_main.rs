@@ -1,0 +1,5 @@
+//! The plugin, built with the tests.
+
+fn main() -> std::process::ExitCode {
+    aws_cni::main()
+}

@@ -1,0 +1,323 @@
+//! Packets. The fabric drops every source that is not assigned to the ENI it comes from, so whatever arrives has taken the
+//! right way.
+
+use podwire_hostnet::pod::{self, PodWiring};
+use podwire_hostnet::{Attachment, NodeConfig, NodeNet};
+use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni};
+use podwire_netns::tcp::{Client, Server, seen_as};
+use podwire_netns::{Ns, Stage, on_stage};
+use std::time::Duration;
+
+/// Wires a pod with this address.
+fn pod(stage: &Stage, name: &str, address: &str) -> Ns {
+    let ns = stage.netns(name);
+    let wiring = PodWiring {
+        attachment: Attachment { container_id: name.into(), ifname: "eth0".into() },
+        host_ifname: format!("eni{name}"),
+        addresses: vec![address.parse().expect("an address")],
+        mtu: 9001,
+    };
+    pod::add(ns.open(), &wiring).expect("wired");
+    ns
+}
+
+/// One pod on each ENI, and one on a prefix of the second.
+struct Pods {
+    first: Ns,
+    second: Ns,
+    prefixed: Ns,
+}
+
+fn pods(stage: &Stage) -> Pods {
+    Pods {
+        first: pod(stage, "first", "10.0.0.101"),
+        second: pod(stage, "second", "10.0.1.101"),
+        prefixed: pod(stage, "prefixed", "10.0.1.65"),
+    }
+}
+
+fn set(node: &mut NodeNet, change: impl FnOnce(&mut NodeConfig)) {
+    let mut config = node_config();
+    change(&mut config);
+    node.apply_node(&config).expect("node");
+}
+
+fn clean(fabric: &Fabric) {
+    assert_eq!(fabric.spoofed(), 0, "spoofed packets left the node");
+}
+
+/// Pod to pod on one node, in all pairs, with its own address; pod to node and node to pod.
+#[test]
+fn pods_of_one_node_reach_each_other_and_the_node() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        let pods = pods(stage);
+        let all = [(&pods.first, "10.0.0.101"), (&pods.second, "10.0.1.101"), (&pods.prefixed, "10.0.1.65")];
+        for (to, address) in all {
+            let _server = Server::start(to, &format!("{address}:80"));
+            for (from, own) in all.iter().filter(|(_, own)| *own != address) {
+                assert_eq!(seen_as(from, &format!("{address}:80")).expect("an answer"), *own);
+            }
+            let mut here = Client::connect_here(&format!("{address}:80")).expect("node to pod");
+            assert_eq!(here.ask().expect("an answer"), "10.0.0.11");
+        }
+        for (from, _) in all {
+            for address in ["10.0.0.11", "10.0.1.12"] {
+                from.run(&format!("ping -c1 -W1 {address}"));
+            }
+        }
+        clean(&fabric);
+    });
+}
+
+/// Pod to VPC leaves by the ENI that holds its address, although `main` leads elsewhere and carries networkd's /32 routes.
+#[test]
+fn pods_leave_by_their_own_eni() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        let pods = pods(stage);
+        let _server = Server::start(&fabric.peer, "10.0.9.9:80");
+        // The resolver, for which stock nodes have a /32 route by eth0 in main.
+        fabric.router.run("ip addr add 10.0.0.2/32 dev lo");
+        for (pod, own) in
+            [(&pods.first, "10.0.0.101"), (&pods.second, "10.0.1.101"), (&pods.prefixed, "10.0.1.65")]
+        {
+            assert_eq!(seen_as(pod, "10.0.9.9:80").expect("an answer"), own);
+            pod.run("ping -c1 -W1 10.0.0.2");
+        }
+        clean(&fabric);
+    });
+}
+
+/// The VPC to pods on either ENI, although an arriving packet's way back leads by `main` and stock nodes filter strictly.
+#[test]
+fn pods_are_reached_from_the_vpc_and_from_outside() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        let pods = pods(stage);
+        let _servers = [
+            Server::start(&pods.first, "10.0.0.101:80"),
+            Server::start(&pods.second, "10.0.1.101:80"),
+            Server::start(&pods.prefixed, "10.0.1.65:80"),
+        ];
+        for address in ["10.0.0.101:80", "10.0.1.101:80", "10.0.1.65:80"] {
+            assert_eq!(seen_as(&fabric.peer, address).expect("from the VPC"), "10.0.9.9");
+            // A load balancer that keeps the client's address: the answer leaves by the pod's ENI and is not under SNAT.
+            assert_eq!(seen_as(&fabric.internet, address).expect("from outside"), "198.51.100.10");
+        }
+        clean(&fabric);
+    });
+}
+
+/// Out of the VPC: under the node's primary address, by the primary ENI, whatever ENI the pod is on.
+#[test]
+fn pods_leave_the_vpc_under_the_primary_address() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        let pods = pods(stage);
+        let _server = Server::start(&fabric.internet, "198.51.100.10:80");
+        for pod in [&pods.first, &pods.second, &pods.prefixed] {
+            assert_eq!(seen_as(pod, "198.51.100.10:80").expect("an answer"), "10.0.0.11");
+            pod.run("ping -c1 -W1 198.51.100.10");
+        }
+        clean(&fabric);
+    });
+}
+
+/// AWS_VPC_K8S_CNI_EXTERNALSNAT and …EXCLUDE_SNAT_CIDRS: no SNAT, and out by the pod's own ENI. Changed while running.
+#[test]
+fn pods_leave_the_vpc_as_themselves_where_told_so() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let pods = pods(stage);
+        let _server = Server::start(&fabric.internet, "198.51.100.10:80");
+        let seen = |pod: &Ns| seen_as(pod, "198.51.100.10:80").expect("an answer");
+        let own = [(&pods.first, "10.0.0.101"), (&pods.second, "10.0.1.101"), (&pods.prefixed, "10.0.1.65")];
+        for node_port_support in [true, false] {
+            set(&mut node, |c| (c.external_snat, c.node_port_support) = (true, node_port_support));
+            own.iter().for_each(|(pod, address)| assert_eq!(seen(pod), *address));
+            set(&mut node, |c| c.node_port_support = node_port_support);
+            own.iter().for_each(|(pod, _)| assert_eq!(seen(pod), "10.0.0.11"));
+            set(&mut node, |c| c.exclude_snat_cidrs = vec![net("198.51.100.0/24"), net("10.0.0.0/8")]);
+            own.iter().for_each(|(pod, address)| assert_eq!(seen(pod), *address));
+        }
+        set(&mut node, |c| c.vpc_cidrs.push(net("198.51.100.0/24")));
+        own.iter().for_each(|(pod, address)| assert_eq!(seen(pod), *address));
+        clean(&fabric);
+    });
+}
+
+/// A connection stays on the way it began, whatever is set meanwhile, and through a restart of the daemon.
+#[test]
+fn established_connections_survive_changes() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let pods = pods(stage);
+        let _servers =
+            [Server::start(&fabric.internet, "198.51.100.10:80"), Server::start(&fabric.peer, "10.0.9.9:80")];
+        let mut outside = Client::connect(&pods.second, "198.51.100.10:80").expect("connected");
+        let mut inside = Client::connect(&pods.second, "10.0.9.9:80").expect("connected");
+        let mut both = || {
+            assert_eq!(outside.ask().expect("still there"), "10.0.0.11");
+            assert_eq!(inside.ask().expect("still there"), "10.0.1.101");
+        };
+        both();
+        set(&mut node, |c| c.vpc_cidrs.push(net("198.51.100.0/24")));
+        both();
+        stage.run("nft delete table ip podwire");
+        set(&mut node, |_| {});
+        both();
+        drop(node);
+        let mut restarted = NodeNet::open().expect("sockets");
+        restarted.apply_node(&node_config()).expect("node");
+        both();
+        restarted
+            .apply_eni(&second_eni(&["10.0.1.101/32", "10.0.1.64/28"]), Duration::from_secs(1))
+            .expect("ENI");
+        restarted.prune().expect("pruned");
+        both();
+        clean(&fabric);
+    });
+}
+
+/// AWS_VPC_CNI_NODE_PORT_SUPPORT: a NodePort connection is answered by the ENI it came in by, whatever ENI the pod is on,
+/// and also where the pod is on another node (masqueraded). kube-proxy is played by two rules at its own hooks.
+#[test]
+fn node_port_answers_by_the_eni_of_arrival() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        let pods = pods(stage);
+        stage.run(
+            "nft -f - <<'E'
+table ip kube {
+  chain pre { type nat hook prerouting priority dstnat;
+    fib daddr type local tcp dport 30001 dnat to 10.0.0.101:80
+    fib daddr type local tcp dport 30002 dnat to 10.0.1.101:80
+    fib daddr type local tcp dport 30003 meta mark set mark | 0x4000 dnat to 10.0.9.9:80
+  }
+  chain post { type nat hook postrouting priority srcnat; mark & 0x4000 != 0 masquerade; }
+}
+E",
+        );
+        let _servers = [
+            Server::start(&pods.first, "10.0.0.101:80"),
+            Server::start(&pods.second, "10.0.1.101:80"),
+            Server::start(&fabric.peer, "10.0.9.9:80"),
+        ];
+        for node in ["10.0.0.11", "10.0.1.12"] {
+            for port in [30001, 30002] {
+                let seen = seen_as(&fabric.internet, &format!("{node}:{port}"));
+                assert_eq!(seen.unwrap_or_else(|e| panic!("{node}:{port}: {e}")), "198.51.100.10");
+            }
+            let remote = seen_as(&fabric.internet, &format!("{node}:30003"));
+            assert_eq!(remote.unwrap_or_else(|e| panic!("{node}: {e}")), "10.0.0.11");
+        }
+        clean(&fabric);
+    });
+}
+
+/// ClusterIP: kube-proxy's DNAT comes first, so that the true destination chooses the way.
+#[test]
+fn cluster_ip_leads_by_the_true_destination() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        let pods = pods(stage);
+        stage.run(
+            "nft -f - <<'E'
+table ip kube {
+  chain pre { type nat hook prerouting priority dstnat;
+    ip daddr 172.20.0.10 tcp dport 80 dnat to 10.0.9.9:80
+    ip daddr 172.20.0.11 tcp dport 80 dnat to 198.51.100.10:80
+    ip daddr 172.20.0.12 tcp dport 80 dnat to 10.0.0.101:80
+    ip saddr 10.0.1.101 ip daddr 172.20.0.13 tcp dport 80 meta mark set mark | 0x4000 dnat to 10.0.1.101:80
+  }
+  chain post { type nat hook postrouting priority srcnat; mark & 0x4000 != 0 masquerade; }
+}
+E",
+        );
+        let _servers = [
+            Server::start(&fabric.peer, "10.0.9.9:80"),
+            Server::start(&fabric.internet, "198.51.100.10:80"),
+            Server::start(&pods.first, "10.0.0.101:80"),
+            Server::start(&pods.second, "10.0.1.101:80"),
+        ];
+        let seen =
+            |address: &str| seen_as(&pods.second, address).unwrap_or_else(|e| panic!("{address}: {e}"));
+        assert_eq!(seen("172.20.0.10:80"), "10.0.1.101", "a pod elsewhere in the VPC");
+        assert_eq!(seen("172.20.0.11:80"), "10.0.0.11", "an endpoint outside");
+        assert_eq!(seen("172.20.0.12:80"), "10.0.1.101", "a pod of this node");
+        assert_ne!(seen("172.20.0.13:80"), "10.0.1.101", "hairpin");
+        clean(&fabric);
+    });
+}
+
+/// W9: mark bits of others stay.
+#[test]
+fn mark_bits_of_others_stay() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        let pods = pods(stage);
+        stage.run(
+            "nft -f - <<'E'
+table ip other {
+  counter vpc { }
+  counter outside { }
+  chain pre { type filter hook prerouting priority raw; iifname \"eni*\" meta mark set 0xa000; }
+  chain post { type filter hook postrouting priority 200;
+    oifname eth1 mark & 0xffff == 0xa002 counter name vpc
+    oifname eth0 mark & 0xffff == 0xa080 counter name outside
+  }
+}
+E",
+        );
+        pods.second.run("ping -c1 -W1 10.0.9.9; ping -c2 -i0.2 -W1 198.51.100.10");
+        let counted = |name: &str| {
+            stage.json(&format!("nft -j list counter ip other {name}"))["nftables"][1]["counter"]["packets"]
+                .as_u64()
+        };
+        assert_eq!((counted("vpc"), counted("outside")), (Some(1), Some(2)));
+        clean(&fabric);
+    });
+}
+
+/// The node's own connections by a secondary ENI's address leave by that ENI, and under no SNAT.
+#[test]
+fn node_speaks_by_the_eni_of_its_address() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        stage.run("ping -c1 -W1 -I 10.0.1.12 10.0.9.9; ping -c1 -W1 -I 10.0.1.12 198.51.100.10");
+        stage.run("ping -c1 -W1 10.0.9.9; ping -c1 -W1 198.51.100.10");
+        clean(&fabric);
+    });
+}
+
+/// Scenario 47: connections of an address are forgotten when it changes owner; others are not.
+#[test]
+fn flush_forgets_the_connections_of_one_address() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let pods = pods(stage);
+        let _servers = [
+            Server::start(&fabric.internet, "198.51.100.10:80"),
+            Server::start(&pods.second, "10.0.1.101:80"),
+        ];
+        let _open = [
+            Client::connect(&pods.second, "198.51.100.10:80").expect("out"),
+            Client::connect(&fabric.peer, "10.0.1.101:80").expect("in"),
+            Client::connect(&pods.first, "198.51.100.10:80").expect("another's"),
+        ];
+        let of = |address: &str| {
+            stage.run("conntrack -L 2>/dev/null").lines().filter(|l| l.contains(address)).count()
+        };
+        assert_eq!((of("10.0.1.101"), of("10.0.0.101")), (2, 1));
+        let address = "10.0.1.101".parse().expect("an address");
+        let before = node.changes();
+        node.flush_address(address).expect("flushed");
+        assert!(node.changes() >= before + 2);
+        assert_eq!((of("10.0.1.101"), of("10.0.0.101")), (0, 1));
+        assert_eq!(stage.run("ip neigh show 10.0.1.101"), "");
+        let after = node.changes();
+        node.flush_address(address).expect("flushed");
+        assert_eq!(node.changes(), after);
+    });
+}

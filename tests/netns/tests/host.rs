@@ -1,0 +1,391 @@
+//! The node's side: rules, ENIs, ruleset, deletion of links, against the kernel.
+
+use podwire_hostnet::pod::{self, PodWiring, Teardown};
+use podwire_hostnet::{Attachment, EniConfig, EniSlot, HostError, NodeNet};
+use podwire_netns::node::{Fabric, MAC1, SECOND, net, node_config, ready_node, second_eni};
+use podwire_netns::{Ns, Stage, kernel_state, on_stage};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+const SOURCES: [&str; 2] = ["10.0.1.101/32", "10.0.1.64/28"];
+const SHORT: Duration = Duration::from_secs(2);
+
+fn again(node: &mut NodeNet) {
+    node.apply_node(&node_config()).expect("node");
+    node.apply_eni(&second_eni(&SOURCES), SHORT).expect("ENI");
+}
+
+/// H1: applying twice changes nothing; neither does a restarted daemon.
+#[test]
+fn applying_twice_changes_nothing() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = ready_node(stage);
+        let state = kernel_state(stage);
+        let before = node.changes();
+        again(&mut node);
+        node.prune().expect("pruned");
+        assert_eq!(node.changes(), before);
+        let mut restarted = NodeNet::open().expect("sockets");
+        again(&mut restarted);
+        restarted.prune().expect("pruned");
+        assert_eq!(restarted.changes(), 0);
+        assert_eq!(kernel_state(stage), state);
+    });
+}
+
+/// The plan, read back from the kernel.
+#[test]
+fn plan_is_in_the_kernel() {
+    on_stage(|stage| {
+        let (_fabric, _node) = ready_node(stage);
+        let rules: Vec<String> = stage.run("ip rule").lines().map(|l| l.trim().replace('\t', " ")).collect();
+        assert_eq!(
+            rules,
+            [
+                "0: from all lookup local",
+                "512: from all lookup 5120 proto 80",
+                "1024: from all fwmark 0x80/0x80 lookup main proto 80",
+                "1536: from all fwmark 0x2/0x7f lookup 2 proto 80",
+                "32765: from 10.0.1.12 lookup 2 proto 80",
+                "32766: from all lookup main",
+                "32767: from all lookup default",
+            ]
+        );
+        let table: Vec<Value> = stage
+            .json("ip -j route show table 2")
+            .as_array()
+            .expect("routes")
+            .iter()
+            .map(|r| r["dst"].clone())
+            .collect();
+        assert_eq!(table, [json!("default"), json!("10.0.1.1")]);
+        assert_eq!(stage.run("ip route show dev eth1"), "", "no route of a secondary ENI in main");
+        for device in ["eth0", "eth1"] {
+            assert_eq!(stage.run(&format!("sysctl -n net.ipv4.conf.{device}.rp_filter")).trim(), "2");
+        }
+        let elements = stage.json("nft -j list map ip podwire sources");
+        assert!(elements.to_string().contains("eni-2"), "{elements}");
+        assert_eq!(stage.run("sysctl -n net.ipv4.ip_forward").trim(), "1");
+    });
+}
+
+/// The number of rules does not depend on the number of addresses (D15).
+#[test]
+fn rules_are_constant_in_addresses() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = ready_node(stage);
+        let count = || stage.run("ip rule").lines().count();
+        let before = count();
+        let many: Vec<_> = (0..200).map(|i| net(&format!("10.0.2.{i}/32"))).collect();
+        node.add_sources(SECOND, &many).expect("added");
+        assert_eq!(count(), before);
+        let text = stage.run("nft list map ip podwire sources");
+        assert_eq!(text.matches("jump eni-2").count(), 202);
+        node.remove_sources(SECOND, &many).expect("removed");
+        assert_eq!(stage.run("nft list map ip podwire sources").matches("jump eni-2").count(), 2);
+    });
+}
+
+/// Scenario 26: the device appears while it is waited for, and is noticed at once.
+#[test]
+fn eni_is_waited_for() {
+    on_stage(|stage| {
+        let fabric = Fabric::build(stage);
+        let mut node = NodeNet::open().expect("sockets");
+        node.apply_node(&node_config()).expect("node");
+        let started = Instant::now();
+        let missing = node.apply_eni(&second_eni(&SOURCES), Duration::from_millis(200));
+        assert!(matches!(missing, Err(HostError::NoDevice { mac: MAC1 })), "{missing:?}");
+        assert!((200..1000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+        let fabric = &fabric;
+        std::thread::scope(|scope| {
+            let started = Instant::now();
+            let attaching = scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                fabric.attach_second();
+                started.elapsed()
+            });
+            node.apply_eni(&second_eni(&SOURCES), Duration::from_secs(10)).expect("ENI");
+            let late = started.elapsed().saturating_sub(attaching.join().expect("attached"));
+            assert!(late < Duration::from_millis(200), "{late:?} after it appeared");
+        });
+        assert!(stage.run("ip rule").contains("lookup 2"));
+    });
+}
+
+/// Scenario 53, D42: an operating system that configures the ENI itself is corrected.
+#[test]
+fn foreign_configuration_of_an_eni_is_corrected() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = ready_node(stage);
+        let state = kernel_state(stage);
+        stage.run("ip addr add 10.0.1.101/24 dev eth1; ip addr add 10.0.1.102/24 dev eth1");
+        stage.run("ip addr del 10.0.1.12/24 dev eth1; ip addr add 10.0.1.12/24 dev eth1");
+        again(&mut node);
+        let addresses = stage.json("ip -j -4 addr show eth1");
+        assert_eq!(addresses[0]["addr_info"].as_array().map(Vec::len), Some(1), "{addresses}");
+        assert_eq!(stage.run("ip -4 addr show eth1").matches("10.0.1.12/24").count(), 1);
+        assert_eq!(kernel_state(stage), state);
+    });
+}
+
+/// D19, scenario 42: whatever is taken away is back after the next application, and nothing else has changed.
+#[test]
+fn drift_is_repaired() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = ready_node(stage);
+        let state = kernel_state(stage);
+        for damage in [
+            "ip rule flush; ip rule add pref 32766 lookup main; ip rule add pref 32767 lookup default",
+            "ip rule del pref 512",
+            "ip route flush table 2",
+            "ip route del default table 2",
+            "ip link set eth1 down",
+            "ip addr flush dev eth1",
+            "ip link set eth1 mtu 1500",
+            "sysctl -qw net.ipv4.conf.eth1.rp_filter=1 net.ipv4.conf.eth0.rp_filter=1",
+            "sysctl -qw net.ipv4.ip_forward=0",
+            "nft flush ruleset",
+            "nft delete table ip podwire",
+            "nft flush chain ip podwire egress",
+            "nft flush chain ip podwire leave-vpc",
+            "nft add rule ip podwire egress drop",
+            "nft insert rule ip podwire egress accept",
+            "nft flush map ip podwire sources",
+            "nft delete element ip podwire sources '{ 10.0.1.101 : jump eni-2 }'",
+            "nft add element ip podwire no-snat '{ 192.0.2.0/24 }'",
+            "nft delete element ip podwire no-snat '{ 10.0.0.0/16 }'",
+            "nft add chain ip podwire stray",
+            "nft 'delete chain ip podwire leave-vpc; add chain ip podwire leave-vpc { type nat hook postrouting priority 90; }'",
+            "nft flush set ip podwire secondary",
+        ] {
+            stage.run(damage);
+            again(&mut node);
+            node.prune().expect("pruned");
+            let repaired = kernel_state(stage);
+            for part in ["links", "routes", "rules", "permanent"] {
+                assert_eq!(repaired[part], state[part], "{damage}");
+            }
+            assert_eq!(sorted(&repaired["nft"]), sorted(&state["nft"]), "{damage}");
+            for device in ["eth0", "eth1"] {
+                assert_eq!(
+                    stage.run(&format!("sysctl -n net.ipv4.conf.{device}.rp_filter")).trim(),
+                    "2",
+                    "{damage}"
+                );
+            }
+            let before = node.changes();
+            again(&mut node);
+            assert_eq!(node.changes(), before, "{damage}: applied again");
+        }
+    });
+}
+
+/// A rebuilt table lists its chains in another order.
+fn sorted(lines: &Value) -> BTreeSet<String> {
+    lines.as_array().into_iter().flatten().map(Value::to_string).collect()
+}
+
+/// A restarted daemon learns its ENIs one by one; until it has, nothing of them goes.
+#[test]
+fn restart_keeps_what_belongs_to_enis_not_named_yet() {
+    on_stage(|stage| {
+        let (_fabric, _node) = ready_node(stage);
+        let state = kernel_state(stage);
+        let mut restarted = NodeNet::open().expect("sockets");
+        restarted.apply_node(&node_config()).expect("node");
+        assert_eq!(kernel_state(stage), state);
+        restarted.prune().expect("pruned");
+        assert!(!stage.run("ip rule").contains("lookup 2 "), "no such ENI");
+        assert!(!stage.run("nft list table ip podwire").contains("eni-2"));
+    });
+}
+
+/// An address that EC2 moved to another ENI while the daemon was away follows.
+#[test]
+fn sources_follow_an_address_to_another_eni() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        fabric.attach(2, "02:00:00:00:00:03", "10.0.1.1", "10.0.1.13");
+        let third = EniConfig {
+            slot: EniSlot { card: 0, device: 2 },
+            mac: [2, 0, 0, 0, 0, 3],
+            primary: [10, 0, 1, 13].into(),
+            ..second_eni(&["10.0.1.64/28"])
+        };
+        node.apply_eni(&second_eni(&["10.0.1.101/32"]), SHORT).expect("ENI");
+        node.apply_eni(&third, SHORT).expect("ENI");
+        let map = stage.run("nft list map ip podwire sources");
+        assert!(
+            map.contains("10.0.1.64/28 : jump eni-3") && map.contains("10.0.1.101 : jump eni-2"),
+            "{map}"
+        );
+        // Without knowing of the removal first.
+        let mut restarted = NodeNet::open().expect("sockets");
+        restarted.apply_node(&node_config()).expect("node");
+        restarted.apply_eni(&second_eni(&SOURCES), SHORT).expect("ENI");
+        let map = stage.run("nft list map ip podwire sources");
+        assert!(map.contains("10.0.1.64/28 : jump eni-2") && !map.contains("eni-3"), "{map}");
+    });
+}
+
+/// Detaching leaves nothing, device there or gone.
+#[test]
+fn remove_eni_leaves_nothing() {
+    for gone in [false, true] {
+        on_stage(move |stage| {
+            let fabric = Fabric::build(stage);
+            let mut node = NodeNet::open().expect("sockets");
+            node.apply_node(&node_config()).expect("node");
+            node.prune().expect("pruned");
+            let (rules, ruleset) = (stage.run("ip rule"), stage.run("nft list table ip podwire"));
+            fabric.attach_second();
+            node.apply_eni(&second_eni(&SOURCES), SHORT).expect("ENI");
+            if gone {
+                stage.run("ip link del eth1");
+            }
+            for _ in 0..2 {
+                node.remove_eni(SECOND).expect("removed");
+            }
+            assert_eq!(stage.run("ip rule"), rules);
+            assert_eq!(stage.run("nft list table ip podwire"), ruleset);
+            assert!(!stage.succeeds("ip route show table 2 2>/dev/null | grep -q ."));
+        });
+    }
+}
+
+/// Other tables, rules and routes are nobody's business here.
+#[test]
+fn others_are_left_alone() {
+    on_stage(|stage| {
+        stage.run(
+            "nft -f - <<'E'
+table ip kube-proxy {
+  chain c { type nat hook postrouting priority 100; ip daddr 1.2.3.4 masquerade; }
+}
+table inet podwire {
+  chain c { }
+}
+E",
+        );
+        stage.run(
+            "ip rule add pref 1536 fwmark 0x5/0x7f lookup 99; ip rule add pref 512 to 10.9.9.9 lookup main",
+        );
+        stage.run("ip rule add pref 32765 from 10.5.5.5 lookup 2; ip route add 10.77.0.0/16 dev lo table 99");
+        let others = || {
+            let rules = stage.run("ip rule | grep -v 'proto 80'");
+            (
+                stage.run("nft list table ip kube-proxy; nft list table inet podwire"),
+                rules,
+                stage.run("ip route show table 99"),
+            )
+        };
+        let before = others();
+        let (_fabric, mut node) = ready_node(stage);
+        node.prune().expect("pruned");
+        node.remove_eni(SECOND).expect("removed");
+        assert_eq!(others(), before);
+    });
+}
+
+#[test]
+fn nonsense_is_refused_before_anything_is_changed() {
+    on_stage(|stage| {
+        let fabric = Fabric::build(stage);
+        fabric.attach_second();
+        let mut node = NodeNet::open().expect("sockets");
+        let before = kernel_state(stage);
+        assert!(node.apply_eni(&second_eni(&SOURCES), SHORT).is_err(), "the node's part comes first");
+        assert!(node.prune().is_err());
+        let mut config = node_config();
+        for prefix in ["", "abcde", "a*", "a\"b"] {
+            config.veth_prefix = prefix.into();
+            assert!(matches!(node.apply_node(&config), Err(HostError::Setting(_))), "{prefix:?}");
+        }
+        let nowhere = EniConfig { slot: EniSlot { card: 9, device: 9 }, ..second_eni(&SOURCES) };
+        assert!(matches!(node.apply_eni(&nowhere, SHORT), Err(HostError::Slot(_))));
+        assert!(matches!(
+            node.add_sources(SECOND, &[net("10.0.1.5/32")]),
+            Err(HostError::UnknownEni(SECOND))
+        ));
+        config = node_config();
+        config.primary_mac = [2, 9, 9, 9, 9, 9];
+        assert!(matches!(node.apply_node(&config), Err(HostError::NoDevice { .. })));
+        let state = kernel_state(stage);
+        assert_eq!((&state["rules"], &state["nft"]), (&before["rules"], &before["nft"]));
+    });
+}
+
+fn wired(stage: &Stage, number: u32) -> (Ns, PodWiring) {
+    let ns = stage.netns(&format!("pod{number}"));
+    let wiring = PodWiring {
+        attachment: Attachment { container_id: format!("c{number}"), ifname: "eth0".into() },
+        host_ifname: format!("enipod{number}"),
+        addresses: vec![format!("10.0.3.{number}").parse().expect("an address")],
+        mtu: 9001,
+    };
+    pod::add(ns.open(), &wiring).expect("wired");
+    (ns, wiring)
+}
+
+fn doom(wiring: &PodWiring) {
+    let names = [wiring.host_ifname.clone()];
+    let teardown = Teardown { attachment: &wiring.attachment, host_ifnames: &names, netns: None };
+    assert_eq!(pod::del(&teardown).expect("doomed"), Some(wiring.host_ifname.clone()));
+}
+
+/// D18: batches share one wait; nothing goes that is not ours and not in the group; what is gone counts as deleted.
+#[test]
+fn links_are_deleted_in_groups_and_only_ours() {
+    on_stage(|stage| {
+        let mut node = NodeNet::open().expect("sockets");
+        let pods: Vec<_> = (1..=100).map(|n| wired(stage, n)).collect();
+        for (_, wiring) in &pods[..98] {
+            doom(wiring);
+        }
+        // A foreign device in our group, and one of ours that was never deleted.
+        stage.run("ip link add foreign group 1886846977 type veth peer name foreign2");
+        let mut names: Vec<String> = pods[..99].iter().map(|(_, w)| w.host_ifname.clone()).collect();
+        names.extend(["foreign".to_owned(), "never-there".to_owned()]);
+        let started = Instant::now();
+        let results = node.delete_links(&names);
+        let grouped = started.elapsed();
+        assert_eq!(results.len(), names.len());
+        for (name, result) in &results {
+            let refused = name == "foreign" || *name == pods[98].1.host_ifname;
+            assert_eq!(result.is_err(), refused, "{name}: {result:?}");
+        }
+        assert_eq!(stage.json("ip -j link show type veth").as_array().map(Vec::len), Some(4));
+        doom(&pods[98].1);
+        let started = Instant::now();
+        assert!(node.delete_links(&[pods[98].1.host_ifname.clone()])[0].1.is_ok());
+        let single = started.elapsed();
+        assert!(grouped < single * 30, "98 in groups took {grouped:?}, one alone {single:?}");
+    });
+}
+
+/// Rebuilding a ledger rests on this list.
+#[test]
+fn pods_lists_what_is_wired() {
+    on_stage(|stage| {
+        let mut node = NodeNet::open().expect("sockets");
+        assert_eq!(node.pods().expect("a list"), []);
+        let (_ns1, first) = wired(stage, 1);
+        let (_ns2, second) = wired(stage, 2);
+        stage.run("ip link add eniforeign type veth peer name x");
+        doom(&second);
+        let pods = node.pods().expect("a list");
+        let short: Vec<_> = pods
+            .iter()
+            .map(|p| (p.name.as_str(), p.attachment.clone(), p.addresses.clone(), p.up, p.doomed))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                ("enipod1", first.attachment, first.addresses, true, false),
+                ("enipod2", second.attachment, Vec::new(), false, true),
+            ]
+        );
+    });
+}

@@ -1,0 +1,44 @@
+//! Runs seeds: `sim FIRST COUNT [STEPS]`, or `sim --minutes N` with fresh seeds. Prints what was reached.
+#![allow(clippy::print_stdout, reason = "this program's output is its result")]
+
+use std::process::ExitCode;
+
+use podwire_sim::random::{Report, run, run_with};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|a| a == "trace") {
+        let seed = args.get(1).and_then(|a| a.parse().ok()).unwrap_or(1);
+        let steps = args.get(2).and_then(|a| a.parse().ok()).unwrap_or(1_400);
+        if let Err(failure) = run_with(seed, steps, true) {
+            for line in &failure.diary {
+                println!("{line}");
+            }
+            println!("{}", failure.violation);
+            return ExitCode::FAILURE;
+        }
+        return ExitCode::SUCCESS;
+    }
+    let number = |n: usize, or: u64| args.get(n).and_then(|a| a.parse().ok()).unwrap_or(or);
+    let (first, count, steps) = (number(0, 1), number(1, 100), number(2, 1_400));
+    let mut report = Report::default();
+    let mut failures = 0;
+    for seed in first..first + count {
+        match run(seed, steps) {
+            Ok(one) => report.merge(&one),
+            Err(failure) => {
+                failures += 1;
+                if failures == 1 {
+                    println!("{failure}");
+                } else {
+                    println!("seed {}: {}", failure.seed, failure.violation);
+                }
+            }
+        }
+    }
+    println!("{} seeds without a violation, {failures} with: {:?}", report.seeds, report.tally);
+    for (name, times) in report.marks.iter() {
+        println!("  {times:>9} {name}");
+    }
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

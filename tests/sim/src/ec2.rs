@@ -1,0 +1,386 @@
+//! EC2 as it truly is: the only place where assignments and attachments are facts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::IpNetwork;
+use podwire_pool::{
+    AttachmentId, DeviceIndex, Ec2Answer, Ec2Call, EniId, FailureClass, GroupId, GrowBy, InstanceId, Mac, NetworkCard,
+    ObservedEni, OpId, SubnetId,
+};
+
+/// How long ago a Describe may look at most. *Unit*: ms. Within what the pool allows for (its `DESCRIBE_LAG` is 10 s),
+/// together with late execution.
+pub const LAG_MS: u64 = 5_000;
+
+/// One ENI in truth.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TrueEni {
+    /// As everybody would see it now.
+    pub seen: Facts,
+    /// Made by the pool or this instance's primary; anything else must never be touched.
+    pub ours: bool,
+}
+
+/// An ENI's facts, in a form that can be hashed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// Its id.
+    pub id: EniId,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Attachment and device index, while attached.
+    pub place: Option<(AttachmentId, DeviceIndex)>,
+    /// Its own address.
+    pub primary: IpAddr,
+    /// Single addresses for pods.
+    pub singles: BTreeSet<IpAddr>,
+    /// Prefixes for pods.
+    pub prefixes: BTreeSet<IpNetwork>,
+    /// Its tags.
+    pub tags: Vec<(Box<str>, Box<str>)>,
+}
+
+impl TrueEni {
+    /// Whether this address is one of its pod addresses.
+    #[must_use]
+    pub fn carries(&self, ip: IpAddr) -> bool {
+        self.seen.singles.contains(&ip) || self.seen.prefixes.iter().any(|p| p.contains(ip))
+    }
+
+    fn slots(&self) -> usize {
+        self.seen.singles.len() + self.seen.prefixes.len()
+    }
+
+    /// As Describe shows it.
+    #[must_use]
+    pub fn observed(&self, instance: &InstanceId) -> ObservedEni {
+        let seen = &self.seen;
+        ObservedEni {
+            id: seen.id.clone(),
+            mac: seen.mac,
+            attachment: seen.place.as_ref().map(|(a, _)| a.clone()),
+            instance: seen.place.as_ref().map(|_| instance.clone()),
+            card: NetworkCard(0),
+            device: seen.place.as_ref().map_or(DeviceIndex(0), |(_, d)| *d),
+            subnet: SubnetId::new("subnet-1"),
+            subnet_cidr: None,
+            groups: vec![GroupId::new("sg-1")],
+            primary: seen.primary,
+            addresses: seen.singles.iter().copied().collect(),
+            prefixes: seen.prefixes.iter().copied().collect(),
+            kind: Some("interface".into()),
+            tags: Some(seen.tags.clone()),
+            attached: seen.place.is_some(),
+        }
+    }
+}
+
+/// The account's truth.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ec2 {
+    /// This instance.
+    pub instance: InstanceId,
+    /// Every ENI that exists.
+    pub enis: BTreeMap<EniId, TrueEni>,
+    /// ENIs the instance takes.
+    pub most_enis: usize,
+    /// Pod addresses or prefixes an ENI takes.
+    pub slots_per_eni: usize,
+    /// Addresses the subnet still has for us.
+    pub free: u32,
+    /// No /28 to be had.
+    pub fragmented: bool,
+    /// Freed addresses are handed out again at once, newest first, instead of last.
+    pub recycle: bool,
+    freed: Vec<IpAddr>,
+    freed_prefixes: Vec<IpNetwork>,
+    next_single: u32,
+    next_prefix: u32,
+    next_eni: u8,
+    tokens: BTreeMap<OpId, EniId>,
+    /// Earlier states, for those who look late.
+    history: VecDeque<(u64, BTreeMap<EniId, TrueEni>)>,
+}
+
+impl Ec2 {
+    /// An instance with its primary ENI.
+    #[must_use]
+    pub fn new(most_enis: usize, slots_per_eni: usize, free: u32) -> Self {
+        let mut ec2 = Self {
+            instance: InstanceId::new("i-1"),
+            enis: BTreeMap::new(),
+            most_enis,
+            slots_per_eni,
+            free,
+            fragmented: false,
+            recycle: true,
+            freed: Vec::new(),
+            freed_prefixes: Vec::new(),
+            next_single: 1,
+            next_prefix: 0,
+            next_eni: 0,
+            tokens: BTreeMap::new(),
+            history: VecDeque::new(),
+        };
+        let id = ec2.make(Vec::new(), true);
+        if let Some(eni) = ec2.enis.get_mut(&id) {
+            eni.seen.place = Some((AttachmentId::new("attach-0"), DeviceIndex(0)));
+        }
+        ec2
+    }
+
+    fn make(&mut self, tags: Vec<(Box<str>, Box<str>)>, ours: bool) -> EniId {
+        let number = self.next_eni;
+        self.next_eni = self.next_eni.wrapping_add(1);
+        let id = EniId::new(format!("eni-{number}"));
+        let seen = Facts {
+            id: id.clone(),
+            mac: Mac([2, 0, 0, 0, 0, number]),
+            place: None,
+            primary: IpAddr::V4(Ipv4Addr::new(10, 0, 255, number)),
+            singles: BTreeSet::new(),
+            prefixes: BTreeSet::new(),
+            tags,
+        };
+        self.enis.insert(id.clone(), TrueEni { seen, ours });
+        id
+    }
+
+    /// Somebody else attaches an ENI of theirs to this instance.
+    pub fn attach_foreign(&mut self) -> Option<EniId> {
+        let device = self.lowest_device()?;
+        let id = self.make(vec![("node.k8s.amazonaws.com/no_manage".into(), "true".into())], false);
+        if let Some(eni) = self.enis.get_mut(&id) {
+            eni.seen.place = Some((AttachmentId::new(format!("attach-{id}")), device));
+            eni.seen.singles.insert(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)));
+        }
+        Some(id)
+    }
+
+    fn attached(&self) -> usize {
+        self.enis.values().filter(|e| e.seen.place.is_some()).count()
+    }
+
+    fn lowest_device(&self) -> Option<DeviceIndex> {
+        if self.attached() >= self.most_enis {
+            return None;
+        }
+        let taken: BTreeSet<u32> =
+            self.enis.values().filter_map(|e| e.seen.place.as_ref().map(|(_, d)| d.0)).collect();
+        (1..).find(|d| !taken.contains(d)).map(DeviceIndex)
+    }
+
+    /// The ENI that truly carries a pod address, where one does and is attached here.
+    #[must_use]
+    pub fn carrier(&self, ip: IpAddr) -> Option<&TrueEni> {
+        self.enis.values().find(|e| e.seen.place.is_some() && e.carries(ip))
+    }
+
+    /// Remembers the present for those who look late. To be called before every change.
+    pub fn remember(&mut self, now: u64) {
+        while self.history.front().is_some_and(|(at, _)| at + 2 * LAG_MS < now) && self.history.len() > 1 {
+            self.history.pop_front();
+        }
+        if self.history.back().is_none_or(|(_, enis)| *enis != self.enis) {
+            self.history.push_back((now, self.enis.clone()));
+        }
+    }
+
+    /// What EC2 shows to somebody who sees the state of `at`.
+    fn as_of(&self, at: u64) -> &BTreeMap<EniId, TrueEni> {
+        // Entry k was true until its time: the first entry recorded after `at` is what was true then.
+        self.history.iter().find(|(until, _)| *until > at).map_or(&self.enis, |(_, enis)| enis)
+    }
+
+    /// DescribeNetworkInterfaces: this instance's and these ids, as of some moment.
+    #[must_use]
+    pub fn describe(&self, at: u64, also: &[EniId]) -> Vec<ObservedEni> {
+        self.as_of(at)
+            .values()
+            .filter(|e| e.seen.place.is_some() || e.ours || also.contains(&e.seen.id))
+            .map(|e| e.observed(&self.instance))
+            .collect()
+    }
+
+    /// Instance metadata as of some moment: no tags, no attachment ids.
+    #[must_use]
+    pub fn metadata(&self, at: u64) -> Vec<ObservedEni> {
+        let attached = self.as_of(at).values().filter(|e| e.seen.place.is_some());
+        let blind = |e: ObservedEni| ObservedEni {
+            tags: None,
+            kind: None,
+            attachment: None,
+            instance: None,
+            subnet_cidr: "10.0.0.0/16".parse().ok(),
+            ..e
+        };
+        attached.map(|e| blind(e.observed(&self.instance))).collect()
+    }
+
+    fn grant(&mut self, by: GrowBy, partial: bool) -> Result<Vec<IpNetwork>, FailureClass> {
+        match by {
+            GrowBy::Addresses(n) => {
+                if n > self.free {
+                    return Err(FailureClass::SubnetExhausted);
+                }
+                let n = if partial { n.div_ceil(2) } else { n };
+                self.free -= n;
+                Ok((0..n).map(|_| self.single()).collect())
+            }
+            GrowBy::Prefixes(n) => {
+                if self.fragmented {
+                    return Err(FailureClass::SubnetFragmented);
+                }
+                if n * 16 > self.free {
+                    return Err(FailureClass::SubnetExhausted);
+                }
+                let n = if partial { n.div_ceil(2) } else { n };
+                self.free -= n * 16;
+                Ok((0..n).map(|_| self.prefix()).collect())
+            }
+        }
+    }
+
+    fn single(&mut self) -> IpNetwork {
+        if self.recycle
+            && let Some(ip) = self.freed.pop()
+        {
+            return IpNetwork::from(ip);
+        }
+        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + self.next_single);
+        self.next_single += 1;
+        IpNetwork::from(IpAddr::V4(ip))
+    }
+
+    fn prefix(&mut self) -> IpNetwork {
+        if self.recycle
+            && let Some(net) = self.freed_prefixes.pop()
+        {
+            return net;
+        }
+        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 128, 0)) + 16 * self.next_prefix);
+        self.next_prefix += 1;
+        IpNetwork::new(IpAddr::V4(ip), 28).unwrap_or_else(|_| IpNetwork::from(IpAddr::V4(ip)))
+    }
+
+    fn put_back(&mut self, nets: &[IpNetwork]) {
+        for net in nets {
+            if net.prefix() == 32 {
+                self.freed.push(net.ip());
+                self.free += 1;
+            } else {
+                self.freed_prefixes.push(*net);
+                self.free += 16;
+            }
+        }
+    }
+
+    /// Carries a call out, as far as EC2's rules allow.
+    ///
+    /// # Errors
+    /// The class of EC2's refusal; nothing was done then.
+    pub fn execute(&mut self, op: OpId, call: &Ec2Call, at: u64, partial: bool) -> Result<Ec2Answer, FailureClass> {
+        match call {
+            Ec2Call::Assign { eni, by } => {
+                let known = self.enis.get(eni).ok_or(FailureClass::NotFound)?;
+                let want = match by {
+                    GrowBy::Addresses(n) | GrowBy::Prefixes(n) => usize::try_from(*n).unwrap_or(usize::MAX),
+                };
+                if known.slots().saturating_add(want) > self.slots_per_eni {
+                    return Err(FailureClass::LimitExceeded);
+                }
+                let nets = self.grant(*by, partial)?;
+                self.enter(eni, &nets);
+                Ok(Ec2Answer::Assigned(nets))
+            }
+            Ec2Call::Unassign { eni, nets } => {
+                let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
+                let present = |net: &IpNetwork| {
+                    if net.prefix() == 32 {
+                        known.seen.singles.contains(&net.ip())
+                    } else {
+                        known.seen.prefixes.contains(net)
+                    }
+                };
+                if !nets.iter().all(present) {
+                    return Err(FailureClass::Invalid);
+                }
+                known.seen.singles.retain(|ip| !nets.contains(&IpNetwork::from(*ip)));
+                known.seen.prefixes.retain(|net| !nets.contains(net));
+                self.put_back(nets);
+                Ok(Ec2Answer::Unassigned)
+            }
+            Ec2Call::Create { with, .. } => self.create(op, *with, partial),
+            Ec2Call::Attach { eni, device, .. } => self.attach(eni, *device),
+            Ec2Call::DeleteOnTermination { eni, .. } => {
+                self.enis.get(eni).map(|_| Ec2Answer::Modified).ok_or(FailureClass::NotFound)
+            }
+            Ec2Call::Detach { eni, attachment } => {
+                let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
+                match &known.seen.place {
+                    Some((a, _)) if a == attachment => {
+                        known.seen.place = None;
+                        Ok(Ec2Answer::Detached)
+                    }
+                    _ => Err(FailureClass::NotFound),
+                }
+            }
+            Ec2Call::Delete { eni } => {
+                let known = self.enis.get(eni).ok_or(FailureClass::NotFound)?;
+                if known.seen.place.is_some() {
+                    return Err(FailureClass::Busy);
+                }
+                if let Some(gone) = self.enis.remove(eni) {
+                    let mut nets: Vec<IpNetwork> = gone.seen.singles.into_iter().map(IpNetwork::from).collect();
+                    nets.extend(gone.seen.prefixes);
+                    self.put_back(&nets);
+                }
+                Ok(Ec2Answer::Deleted)
+            }
+            Ec2Call::Describe { also } => Ok(Ec2Answer::Described(self.describe(at, also))),
+        }
+    }
+
+    fn create(&mut self, op: OpId, with: GrowBy, partial: bool) -> Result<Ec2Answer, FailureClass> {
+        if let Some(made) = self.tokens.get(&op) {
+            let eni = self.enis.get(made).ok_or(FailureClass::Invalid)?;
+            return Ok(Ec2Answer::Created(Box::new(eni.observed(&self.instance))));
+        }
+        let nets = self.grant(with, partial)?;
+        let tags = vec![
+            ("node.k8s.amazonaws.com/instance_id".into(), self.instance.as_str().into()),
+            ("podwire.io/op".into(), op.0.to_string().into_boxed_str()),
+        ];
+        let id = self.make(tags, true);
+        self.enter(&id, &nets);
+        self.tokens.insert(op, id.clone());
+        let eni = self.enis.get(&id).ok_or(FailureClass::Invalid)?;
+        Ok(Ec2Answer::Created(Box::new(eni.observed(&self.instance))))
+    }
+
+    fn attach(&mut self, eni: &EniId, device: DeviceIndex) -> Result<Ec2Answer, FailureClass> {
+        if self.attached() >= self.most_enis {
+            return Err(FailureClass::LimitExceeded);
+        }
+        let taken = self.enis.values().any(|e| e.seen.place.as_ref().is_some_and(|(_, d)| *d == device));
+        let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
+        if taken || known.seen.place.is_some() {
+            return Err(FailureClass::Invalid);
+        }
+        let attachment = AttachmentId::new(format!("attach-{eni}-{device}"));
+        known.seen.place = Some((attachment.clone(), device));
+        Ok(Ec2Answer::Attached(attachment))
+    }
+
+    fn enter(&mut self, eni: &EniId, nets: &[IpNetwork]) {
+        let Some(known) = self.enis.get_mut(eni) else { return };
+        for net in nets {
+            if net.prefix() == 32 {
+                known.seen.singles.insert(net.ip());
+            } else {
+                known.seen.prefixes.insert(*net);
+            }
+        }
+    }
+}
