@@ -160,3 +160,6 @@ pub(crate) fn without_eni(seen: &Seen, mark: u32, device: u32) -> Vec<Step> {
     steps.extend(chains.iter().map(|name| Step::DeleteChain((*name).clone())));
     steps
 }
+
+#[cfg(test)]
+mod tests;

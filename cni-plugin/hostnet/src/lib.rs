@@ -18,6 +18,10 @@ mod node;
 pub mod numbers;
 mod plan;
 pub mod pod;
+#[cfg(feature = "probe")]
+pub mod probe;
+#[cfg(not(feature = "probe"))]
+mod probe;
 mod sysctl;
 
 pub use error::{HostError, chain, mac_text};

@@ -86,14 +86,14 @@ impl PodNet {
                 pod_mac: wiring.attachment.pod_mac(),
                 replaced,
             }),
-            Err(error) => match self.host.request(link::delete(Key::Index(link.index))) {
-                Ok(_) => Err(error),
-                Err(left) if left.is_absent() => Err(error),
-                Err(left) => {
-                    let undo = Err::<(), _>(left).during(|| format!("remove {} again", link.name));
-                    Err(HostError::Several([Some(error), undo.err()].into_iter().flatten().collect()))
-                }
-            },
+            Err(error) => {
+                let undone = match self.host.request(link::delete(Key::Index(link.index))) {
+                    Err(left) if left.is_absent() => Ok(Vec::new()),
+                    done => done,
+                };
+                let undone = undone.during(|| format!("remove {} again", link.name));
+                Err(both(error, undone.err()))
+            }
         }
     }
 
@@ -138,7 +138,15 @@ impl PodNet {
         let found = read.replies.iter().find_map(|r| link::parse(r.kind, &r.payload));
         match (made.verdict, found) {
             (Ok(()), Some(link)) => Ok(Created::Made(link)),
-            (Ok(()), None) => Err(NetlinkError::Unreadable("a link query")).during(action),
+            (Ok(()), None) => {
+                // Made by the same batch a moment ago, so the name is still ours.
+                let name = link::delete(Key::Name(&wiring.host_ifname));
+                let undone =
+                    self.host.request(name).during(|| format!("remove {} again", wiring.host_ifname));
+                let source = read.verdict.err().unwrap_or(NetlinkError::Unreadable("a link query"));
+                let unread = HostError::Kernel { action: action(), source };
+                Err(both(unread, undone.err()))
+            }
             (Err(error), Some(link)) if error.errno() == Some(Errno::EXIST) => Ok(Created::NameTaken(link)),
             (Err(error), None) if error.errno() == Some(Errno::EXIST) => Err(HostError::InterfaceTaken {
                 ifname: wiring.attachment.ifname.clone(),
@@ -159,6 +167,14 @@ impl PodNet {
         let mut batch = vec![link::set_alias(key, &wiring.attachment.alias()), link::set_up(key)];
         batch.extend(plan::host_routes(&wiring.addresses, link.index).iter().map(route::replace));
         self.host.all(batch).during(|| format!("configure {}", link.name))
+    }
+}
+
+/// A failure, and that of undoing what went before it.
+fn both(error: HostError, undo: Option<HostError>) -> HostError {
+    match undo {
+        None => error,
+        Some(undo) => HostError::Several(vec![error, undo]),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::ids::{PodRef, RequestId, Revision, SandboxKey};
 use crate::journal::Then;
 use crate::ledger::{Phase, Sandbox};
 use crate::machine::{Growth, Pool};
+use crate::planted::Bug;
 use crate::record::Record;
 use crate::requests::Asked;
 use crate::time::Time;
@@ -58,7 +59,7 @@ impl Pool {
         let sandbox = self.ledger.sandbox(key);
         let ended = sandbox.filter(|s| matches!(s.phase, Phase::Releasing(_))).map(|s| s.ended);
         let buried = self.requests.tombstone(key).map(|t| t.started);
-        if ended.max(buried).is_some_and(|dead| started < dead) {
+        if ended.max(buried).is_some_and(|dead| started < dead) && !self.planted(Bug::IgnoresTombstones) {
             return Some(Cause::SandboxDeleted { sandbox: key.clone() });
         }
         if sandbox.is_some_and(|s| s.phase == Phase::Allocated) {
@@ -92,11 +93,15 @@ impl Pool {
     }
 
     /// Serves the queue, first come first served, as long as there is something to give.
-    pub(crate) fn serve(&mut self, now: Time) {
+    pub(crate) fn serve(&mut self, now: Time, out: &mut Vec<Effect>) {
         while self.journal.failing().is_none() {
             let Some(key) = self.requests.first().cloned() else { return };
             let Some(ip) = self.ledger.pick(&self.settings) else { return };
             self.give(now, &key, ip);
+            if self.planted(Bug::RepliesEarly) {
+                let revision = self.journal.making();
+                self.show_allocated(now, &key, revision, out);
+            }
         }
     }
 

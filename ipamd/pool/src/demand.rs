@@ -7,6 +7,9 @@ use crate::targets::Verdict;
 use crate::time::Time;
 use crate::tuning::{ARRIVAL_WINDOW, ARRIVALS_MAX, QUIET_STRETCH_MAX, count};
 
+/// By how many give-back times an excess is put off that could not be given back. *Source*: our choice.
+const POSTPONED: u32 = 8;
+
 /// What may be given back now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Surplus {
@@ -104,9 +107,10 @@ impl Demand {
         self.quiet = None;
     }
 
-    /// Nothing could be given back although it was time: what is in excess now has to last once more.
-    pub(crate) fn postpone(&mut self, now: Time, verdict: &Verdict) {
-        self.quiet = Some((now, Surplus::of(verdict)));
+    /// Nothing could be given back although it was time: what is in excess now has to last once more, and longer, so
+    /// that an excess of the wrong shape does not keep the timer busy.
+    pub(crate) fn postpone(&mut self, now: Time, verdict: &Verdict, quiet: Duration) {
+        self.quiet = Some((now.after(quiet.saturating_mul(POSTPONED)), Surplus::of(verdict)));
     }
 
     /// When the excess will have lasted long enough.

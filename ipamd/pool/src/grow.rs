@@ -7,6 +7,7 @@ use crate::eni::{Eni, Exit, Role, Slot, Stage};
 use crate::ids::{GroupId, NetworkCard, SubnetId};
 use crate::machine::{Growth, Pool};
 use crate::ops::{About, unit};
+use crate::planted::Bug;
 use crate::settings::Mode;
 use crate::targets::{Census, Verdict, verdict};
 use crate::time::Time;
@@ -64,6 +65,9 @@ impl Pool {
 
     /// ENIs the instance may have.
     pub(crate) fn most_enis(&self, now: Time) -> u32 {
+        if self.planted(Bug::IgnoresLimits) {
+            return u32::MAX;
+        }
         let mut most = self.settings.limits.enis.min(self.settings.max_eni.unwrap_or(u32::MAX));
         if let Some((learned, until)) = self.learned_enis
             && until > now
@@ -170,7 +174,10 @@ impl Pool {
     fn grow_eni(&mut self, now: Time, slot: Slot, short: u32, fill: bool, out: &mut Vec<Effect>) -> Step {
         let Some(eni) = self.ledger.eni(slot) else { return Step::Nothing };
         let in_flight = self.places_in_flight(slot);
-        let room = eni.room(&self.settings, now).saturating_sub(in_flight);
+        let mut room = eni.room(&self.settings, now).saturating_sub(in_flight);
+        if self.planted(Bug::IgnoresLimits) {
+            room = room.saturating_add(1);
+        }
         if room == 0 || !supplies(eni, now) {
             return Step::Nothing;
         }

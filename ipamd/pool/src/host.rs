@@ -13,8 +13,9 @@ use crate::ids::OpId;
 use crate::input::FailureClass;
 use crate::machine::Pool;
 use crate::ops::About;
+use crate::planted::Bug;
 use crate::time::Time;
-use crate::tuning::CONFIGURE_TRIES;
+use crate::tuning::{CONFIGURE_TRIES, OP_PATIENCE};
 
 /// Tries to flush an address before it is left to time. *Source*: our choice.
 const FLUSH_TRIES: u32 = 3;
@@ -182,6 +183,7 @@ impl Pool {
         outcome: Result<(), Box<str>>,
         out: &mut Vec<Effect>,
     ) -> bool {
+        let stubborn = self.planted(Bug::GivesUpOnHost);
         let Some(eni) = self.ledger.eni_mut(slot) else { return false };
         eni.host_op = None;
         match outcome {
@@ -192,6 +194,9 @@ impl Pool {
             Err(reason) => {
                 let cause = host_cause(&eni.id, &reason);
                 eni.host_retry.fail(now, FailureClass::Busy, cause.clone(), &mut self.jitter);
+                if stubborn {
+                    eni.host_retry.pause(now.after(OP_PATIENCE.saturating_mul(10_000)));
+                }
                 self.complain(cause, out);
                 false
             }

@@ -344,6 +344,13 @@ impl Ledger {
         Some(sandbox)
     }
 
+    /// Loses count, as a planted bug.
+    pub(crate) fn miscount(&mut self) {
+        if let Some(eni) = self.enis.values_mut().next() {
+            eni.counts.free = eni.counts.free.saturating_add(1);
+        }
+    }
+
     fn enter_phase(&mut self, key: &SandboxKey, addresses: &[IpAddr], phase: Phase) {
         for ip in addresses {
             let sandbox = key.clone();

@@ -27,6 +27,7 @@ mod machine;
 mod observe;
 mod ops;
 mod outcome;
+mod planted;
 pub mod record;
 mod recover;
 mod release;
@@ -47,6 +48,8 @@ pub use ids::{
 pub use input::{Ec2Answer, Ec2Failure, FailureClass, Input, ObservedEni, Snapshot, SnapshotSource};
 pub use invariants::Violation;
 pub use machine::Pool;
+#[cfg(feature = "planted")]
+pub use planted::Bug;
 pub use record::Record;
 pub use settings::Settings;
 pub use stats::{AddressRow, AddressState, Stats};

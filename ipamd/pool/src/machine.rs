@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::backoff::Gates;
 use crate::cause::Cause;
@@ -15,6 +16,7 @@ use crate::journal::{Journal, Then};
 use crate::ledger::{Ledger, Phase};
 use crate::ops::Ops;
 use crate::requests::Requests;
+use crate::planted::Bug;
 use crate::settings::Settings;
 use crate::time::Time;
 use crate::tuning::Tuning;
@@ -79,6 +81,9 @@ pub struct Pool {
     pub(crate) unflushed: Vec<IpAddr>,
     /// The last thing that went wrong and has not been made good.
     pub(crate) failure: Option<Cause>,
+    /// A bug planted on purpose.
+    #[cfg(feature = "planted")]
+    pub(crate) bug: Option<Bug>,
 }
 
 impl Pool {
@@ -109,6 +114,8 @@ impl Pool {
             hurried: 0,
             unflushed: Vec::new(),
             failure: None,
+            #[cfg(feature = "planted")]
+            bug: None,
             settings,
         }
     }
@@ -146,6 +153,9 @@ impl Pool {
             Input::Ec2 { op, outcome } => self.ec2_ended(now, op, outcome, effects),
             Input::Host { op, outcome } => self.host_ended(now, op, outcome, effects),
             Input::Observed(snapshot) => match snapshot.source {
+                SnapshotSource::Metadata if self.planted(Bug::FollowsMetadata) => {
+                    self.follow_metadata(now, &snapshot, effects);
+                }
                 SnapshotSource::Metadata => self.see_metadata(now, &snapshot, effects),
                 SnapshotSource::Describe => {
                     self.see_described(now, now, snapshot.as_of, &snapshot.enis, None, effects);
@@ -165,9 +175,13 @@ impl Pool {
             self.flush(now, address, 1, out);
         }
         self.requests.forget_old(now);
-        self.ledger.warm_up(now, self.settings.cooldown, |ip| self.ops.flushing(ip));
-        self.serve(now);
-        self.refuse_late(now, out);
+        let cooldown =
+            if self.planted(Bug::NeverCools) { Duration::ZERO } else { self.settings.cooldown };
+        self.ledger.warm_up(now, cooldown, |ip| self.ops.flushing(ip));
+        self.serve(now, out);
+        if !self.planted(Bug::ForgetsDeadlines) {
+            self.refuse_late(now, out);
+        }
         self.tend_hosts(now, out);
         self.tend_ec2(now, out);
         self.serve_from_cooling(now);

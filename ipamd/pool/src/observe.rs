@@ -12,6 +12,7 @@ use crate::ids::{EniId, OpId};
 use crate::input::{ObservedEni, Snapshot};
 use crate::machine::Pool;
 use crate::outcome::nets_of;
+use crate::planted::Bug;
 use crate::record::Record;
 use crate::time::Time;
 use crate::tuning::{DESCRIBE_LAG, GONE_AFTER, METADATA_DOUBT_EVERY};
@@ -64,6 +65,20 @@ impl Pool {
         if differs && !recent {
             self.describing.metadata_doubted = Some(now);
             self.describing.want(now);
+        }
+    }
+
+    /// The incumbent's way, as a planted bug: what metadata does not list is gone (cni#3824).
+    pub(crate) fn follow_metadata(&mut self, now: Time, snapshot: &Snapshot, out: &mut Vec<Effect>) {
+        self.see_metadata(now, snapshot, out);
+        for slot in self.ledger.slots() {
+            let Some(eni) = self.ledger.eni(slot) else { continue };
+            let Some(seen) = snapshot.enis.iter().find(|s| s.id == eni.id) else { continue };
+            let listed = nets_of(seen);
+            let gone: Vec<IpNetwork> = eni.blocks.iter().copied().filter(|net| !listed.contains(net)).collect();
+            for net in gone {
+                self.unassigned(now, slot, net);
+            }
         }
     }
 
@@ -133,9 +148,13 @@ impl Pool {
 
     /// An ENI the ledger does not know.
     fn meet(&mut self, now: Time, seen: &ObservedEni, state: &State, out: &mut Vec<Effect>) {
-        let role = role_of(seen, &self.settings);
+        let mut role = role_of(seen, &self.settings);
+        if self.planted(Bug::TakesForeign) && role == Role::Foreign {
+            role = Role::Secondary;
+        }
         let stage = if seen.attached { Stage::Attached } else { Stage::Created };
-        let gone = self.describing.lately_gone.contains_key(&seen.id);
+        let lost = self.planted(Bug::LosesCreated) && !seen.attached;
+        let gone = lost || self.describing.lately_gone.contains_key(&seen.id);
         let detached = stage == Stage::Created;
         if gone || (detached && role != Role::Secondary) {
             return;
@@ -206,6 +225,9 @@ impl Pool {
 
     /// What the tags say of its owner.
     fn merge_role(&mut self, sight: Sight, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
+        if self.planted(Bug::TakesForeign) {
+            return;
+        }
         let role = role_of(seen, &self.settings);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         match (eni.role, role) {
@@ -262,10 +284,11 @@ impl Pool {
             } else {
                 State::Cooling { since: sight.now, sandbox: None }
             };
-            if self.adopt(sight.now, slot, net, &state, out)
-                && let Some(eni) = self.ledger.eni_mut(slot)
-            {
+            if self.adopt(sight.now, slot, net, &state, out) {
+                let Some(eni) = self.ledger.eni_mut(slot) else { return };
                 eni.expects = eni.expects.saturating_sub(1);
+            } else {
+                self.describing.want(sight.now.after(METADATA_DOUBT_EVERY));
             }
         }
     }
@@ -379,7 +402,7 @@ impl Pool {
         let doubted = self.intents.iter().filter(|(_, i)| i.create.is_some());
         let doubted: Vec<(OpId, Time)> = doubted.filter_map(|(op, i)| Some((*op, i.doubted?))).collect();
         for (op, since) in doubted {
-            if sight.shows(since) {
+            if sight.shows(since) || self.planted(Bug::LosesCreated) {
                 self.settle_intent(op);
             } else {
                 self.describing.want(since.after(DESCRIBE_LAG));

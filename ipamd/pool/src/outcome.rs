@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::address::State;
+use crate::address::{BlockState, State};
 use crate::backoff::{Action, cause_of};
 use crate::cause::Cause;
 use crate::effect::{Effect, GrowBy};
@@ -11,6 +11,7 @@ use crate::ids::OpId;
 use crate::input::{Ec2Answer, Ec2Failure, FailureClass, ObservedEni};
 use crate::machine::Pool;
 use crate::ops::{About, Op, places_of};
+use crate::planted::Bug;
 use crate::record::Record;
 use crate::time::Time;
 use crate::tuning::{DESCRIBE_LAG, FRAGMENTED_MEMORY, LIMIT_MEMORY, OP_PATIENCE, PREFIX_LEN};
@@ -153,7 +154,8 @@ impl Pool {
 
     /// The ENI is free for the next call.
     pub(crate) fn call_over(&mut self, now: Time, slot: Slot) {
-        if let Some(eni) = self.ledger.eni_mut(slot) {
+        let forgets = self.planted(Bug::ForgetsAnswers);
+        if let Some(eni) = self.ledger.eni_mut(slot).filter(|_| !forgets) {
             eni.ec2_op = None;
             eni.changed = now;
         }
@@ -170,6 +172,12 @@ impl Pool {
         self.failure = None;
         for net in nets {
             self.adopt(now, slot, *net, &State::Free { since: now }, out);
+        }
+        if self.planted(Bug::GivesPrimary)
+            && let Some(eni) = self.ledger.eni(slot)
+        {
+            let own = IpNetwork::from(eni.primary);
+            self.ledger.add_block(slot, own, &State::Free { since: now }, now);
         }
     }
 
@@ -192,6 +200,9 @@ impl Pool {
         }
         let id = eni.id.clone();
         self.ledger.add_block(slot, net, state, now);
+        if self.planted(Bug::HostNotAwaited) {
+            self.ledger.set_block(net, BlockState::Ready);
+        }
         self.journal.note(Record::Assigned { eni: id, net, at: now });
         true
     }
@@ -223,12 +234,17 @@ impl Pool {
         failure: &Ec2Failure,
         out: &mut Vec<Effect>,
     ) {
+        let forever = self.planted(Bug::WaitsForever);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         let subnet = eni.subnet.clone();
         let cause = cause_of(Action::Assign, failure, Some(&subnet));
         match failure.class {
             FailureClass::Throttled | FailureClass::Denied => {
-                self.gates.action(Action::Assign).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                let gate = self.gates.action(Action::Assign);
+                gate.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                if forever {
+                    gate.pause(Time::from_ms(u64::MAX));
+                }
             }
             FailureClass::SubnetExhausted | FailureClass::SubnetFragmented => {
                 self.subnet_short(now, &subnet, by, failure.class, cause.clone());
@@ -283,6 +299,11 @@ impl Pool {
         let cause = cause_of(Action::Unassign, failure, None);
         // An earlier try with an unknown outcome may have taken them although this one did not.
         let again = self.ledger.eni(slot).is_some_and(|e| self.doubted(&e.id));
+        if self.planted(Bug::UnknownTrusted) {
+            self.keep(nets);
+            self.settle_intent(id);
+            return;
+        }
         match failure.class {
             FailureClass::Throttled | FailureClass::Denied => {
                 self.gates.action(Action::Unassign).fail(now, failure.class, cause.clone(), &mut self.jitter);

@@ -6,6 +6,7 @@ use crate::ids::{RequestId, Revision, SandboxKey};
 use crate::journal::Then;
 use crate::ledger::Phase;
 use crate::machine::Pool;
+use crate::planted::Bug;
 use crate::record::Record;
 use crate::requests::{Asked, Tombstone};
 use crate::time::Time;
@@ -72,6 +73,13 @@ impl Pool {
         let revision = self.journal.then(Then::Released(key.clone()));
         self.journal.note(Record::Released { sandbox: key.clone(), addresses, started, at: now });
         self.ledger.set_phase(key, Phase::Releasing(revision), now);
+        if self.planted(Bug::ReleasesEarly)
+            && let Some(sandbox) = self.ledger.let_go(key, now)
+        {
+            for (request, _) in sandbox.waiting {
+                self.answer(request, Answer::Released(Vec::new()), out);
+            }
+        }
     }
 
     /// Waits for the release to be durable; with a disk that refuses, the plugin keeps it (design §7).
@@ -143,7 +151,14 @@ impl Pool {
         if self.ledger.sandbox(key).is_none_or(|s| s.phase != Phase::Releasing(revision)) {
             return;
         }
+        let dropped = self.planted(Bug::DropsReleases) && self.ledger.sandbox(key).is_some_and(|s| s.waiting.is_empty());
+        if dropped {
+            return;
+        }
         let Some(sandbox) = self.ledger.let_go(key, now) else { return };
+        if self.planted(Bug::Miscounts) {
+            self.ledger.miscount();
+        }
         for address in &sandbox.addresses {
             self.flush(now, *address, 1, out);
         }

@@ -1,5 +1,7 @@
 //! Giving back: what nobody needed for a while goes, whole ENIs first (design D8; issue "packing and giving back").
 
+use std::time::Duration;
+
 use ipnetwork::IpNetwork;
 
 use crate::address::BlockState;
@@ -10,6 +12,7 @@ use crate::eni::{Role, Slot, Stage};
 use crate::ids::EniId;
 use crate::machine::{Intent, Pool};
 use crate::ops::About;
+use crate::planted::Bug;
 use crate::targets::Verdict;
 use crate::time::Time;
 
@@ -17,7 +20,11 @@ impl Pool {
     /// Gives back what was in excess long enough.
     pub(crate) fn give_back(&mut self, now: Time, verdict: &Verdict) {
         let empty = verdict.short == 0 && self.leavers(now).iter().any(|(_, blocks, _)| *blocks == 0);
-        let Some(mut surplus) = self.demand.note(now, verdict, empty, self.tuning.quiet) else { return };
+        let quiet = if self.planted(Bug::NoPatience) { Duration::ZERO } else { self.tuning.quiet };
+        let Some(mut surplus) = self.demand.note(now, verdict, empty, quiet) else { return };
+        if self.planted(Bug::KeepsEverything) {
+            return;
+        }
         let mut gave = false;
         for (slot, _, free) in self.leavers(now) {
             if free <= surplus.with_enis {
@@ -29,7 +36,7 @@ impl Pool {
         for slot in self.emptiest_first() {
             gave |= self.unassign_some(now, slot, &mut surplus);
         }
-        if gave { self.demand.gave(now) } else { self.demand.postpone(now, verdict) }
+        if gave { self.demand.gave(now) } else { self.demand.postpone(now, verdict, self.tuning.quiet) }
     }
 
     /// Secondary ENIs that nobody uses, last device first, with their number of blocks and free addresses.
@@ -74,7 +81,10 @@ impl Pool {
         }
         let mut nets: Vec<IpNetwork> = Vec::new();
         for (_, size, _, net) in &eni.ready {
-            let idle = self.ledger.block(*net).is_some_and(|b| b.idle() && b.state == BlockState::Ready);
+            let idle = self.ledger.block(*net).is_some_and(|b| {
+                let careless = self.planted(Bug::GivesBackCooling) && b.held == 0 && b.releasing == 0;
+                (b.idle() || careless) && b.state == BlockState::Ready
+            });
             let left = if *size > 1 { &mut surplus.prefixes } else { &mut surplus.singles };
             if idle && *left > 0 {
                 *left -= 1;
@@ -105,7 +115,13 @@ impl Pool {
             eni.touched = op;
             eni.changed = now;
         }
-        self.intend(op, None, Some(id));
+        if self.planted(Bug::IntentNotAwaited) {
+            self.intents.insert(op, Intent { create: None, eni: Some(id), doubted: None });
+            self.journal.note(crate::Record::OpsUsed { next: op });
+            self.journal.then(crate::journal::Then::Issue(op));
+        } else {
+            self.intend(op, None, Some(id));
+        }
     }
 
     /// Blocks whose unassignment has an unknown outcome: EC2 is asked again until it is known.

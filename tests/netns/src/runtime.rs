@@ -45,7 +45,9 @@ impl Outcome {
     #[track_caller]
     pub fn error(&self) -> Value {
         assert!(self.exit.is_some_and(|code| code != 0), "{self:?}");
-        let error: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        let error: Option<Value> = serde_json::from_str(&self.stdout).ok();
+        assert!(error.is_some(), "no JSON: {self:?}");
+        let error = error.unwrap_or_default();
         assert!(error["cniVersion"].is_string() && error["msg"].is_string(), "{error}");
         error
     }

@@ -23,7 +23,7 @@ impl Server {
     /// When it cannot listen.
     #[must_use]
     pub fn start(ns: &Ns, address: &str) -> Self {
-        let listener = ns.within(|| TcpListener::bind(address)).unwrap_or_else(|e| panic!("{address}: {e}"));
+        let listener = ns.within(|| TcpListener::bind(address)).expect(address);
         let accepting = listener.try_clone().expect("a second handle");
         let thread = std::thread::spawn(move || {
             while let Ok((mut stream, client)) = accepting.accept() {

@@ -338,6 +338,34 @@ fn add_with_closed_stdout_takes_everything_back() {
     });
 }
 
+/// §12 of cni-conformance, scenario 16: killed at any moment; DEL, with or without namespace, leaves nothing, and the pod can
+/// be made again.
+#[test]
+fn add_killed_at_any_moment_then_del_leaves_nothing() {
+    on_stage(|stage| {
+        let daemon = FakeIpamd::start(&["10.0.0.101"]);
+        let runtime = runtime();
+        let before = kernel_state(stage);
+        let mut unfinished = 0;
+        for step in 0..60_u64 {
+            let sandbox = runtime.sandbox(stage, &format!("c{step}"), "web-0");
+            let mut child = runtime.spawn(&runtime.env("ADD", &sandbox), &runtime.conf.to_string());
+            std::thread::sleep(Duration::from_micros(100 * step));
+            child.kill().expect("killed or ended");
+            let outcome = podwire_netns::runtime::wait(child);
+            unfinished += u32::from(outcome.exit.is_none());
+            if step % 2 == 0 {
+                sandbox.ns.remove();
+            }
+            runtime.del(&sandbox).silent();
+            assert_eq!(kernel_state(stage), before, "killed after {step}00 µs");
+            assert!(daemon.state().held.is_empty(), "killed after {step}00 µs");
+        }
+        assert!(unfinished > 0, "no ADD was ever caught in the middle");
+        let _ = runtime.add(&runtime.sandbox(stage, "last", "web-0")).result();
+    });
+}
+
 /// P-17, scenario 19: many at once.
 #[test]
 fn add_forty_at_once() {

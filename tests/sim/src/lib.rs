@@ -5,12 +5,14 @@
 //! What the outside owes the pool is written down in testing.md §3 (A1 to A8); the world keeps to it.
 
 pub mod ec2;
+pub mod exhaustive;
 pub mod host;
 pub mod marks;
 pub mod oracle;
 pub mod random;
 pub mod runtime;
 pub mod swarm;
+pub mod tape;
 pub mod world;
 
 pub use oracle::Violation;

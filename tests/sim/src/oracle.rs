@@ -139,6 +139,9 @@ impl Oracle {
     /// # Errors
     /// S2 or S3.
     pub fn judge_usable(&self, scene: Scene<'_>, ip: IpAddr) -> Result<(), Violation> {
+        if scene.ec2.enis.values().any(|e| e.seen.primary == ip) {
+            return broken("S3", format!("{ip} is an ENI's own address"));
+        }
         let Some(eni) = scene.ec2.carrier(ip) else {
             let tampered = self.tampered.iter().any(|id| scene.ec2.enis.get(id).is_none_or(|e| e.carries(ip)));
             if tampered {
@@ -146,7 +149,7 @@ impl Oracle {
             }
             return broken("S2", format!("{ip} is on no ENI attached here"));
         };
-        if !eni.ours || scene.ec2.enis.values().any(|e| e.seen.primary == ip) {
+        if !eni.ours {
             return broken("S3", format!("{ip} of {} is not ours to give", eni.seen.id));
         }
         let device = eni.seen.place.as_ref().map(|(_, d)| *d);

@@ -8,7 +8,7 @@ use podwire_pool::{FailureClass, OpId, RequestId, Time};
 
 use crate::marks::Marks;
 use crate::oracle::{Violation, broken};
-use crate::runtime::Life;
+use crate::runtime::{Ask, Life};
 use crate::swarm::{Odds, Swarm};
 use crate::world::{Action, Fate, Open, Tally, World};
 use crate::{Choose, Seeded};
@@ -103,6 +103,22 @@ pub fn run_with(seed: u64, steps: u64, diary: bool) -> Result<Report, Box<Failur
     let mut stream = Seeded::new(seed);
     let (swarm, mut world) = Swarm::draw(&mut stream);
     world.diary = diary.then(Vec::new);
+    run_world(seed, stream, swarm, world, steps)
+}
+
+/// A run with a planted bug.
+///
+/// # Errors
+/// The first invariant broken, with what led to it.
+#[cfg(feature = "planted")]
+pub fn run_planted(seed: u64, steps: u64, bug: podwire_pool::Bug) -> Result<Report, Box<Failure>> {
+    let mut stream = Seeded::new(seed);
+    let (swarm, mut world) = Swarm::draw(&mut stream);
+    world.plant(bug);
+    run_world(seed, stream, swarm, world, steps)
+}
+
+fn run_world(seed: u64, stream: Seeded, swarm: Swarm, world: World, steps: u64) -> Result<Report, Box<Failure>> {
     let mut engine = Engine {
         seed: stream,
         swarm,
@@ -157,8 +173,10 @@ impl Engine {
         self.agenda.retain(|_, (m, _)| !matches!(m, Matter::Pod(_)));
         self.act(Action::Demand(true))?;
         self.act(Action::Metadata(0, 0))?;
-        self.until(2_400_000)?;
+        // Longer than a day, so that the routine scan finds what nothing else pointed to.
+        self.until(26 * 3_600_000)?;
         self.judge_calm()?;
+        self.fill()?;
         for pod in 0..self.world.runtime.pods.len() {
             self.act(Action::Stop(pod))?;
         }
@@ -168,6 +186,27 @@ impl Engine {
         let changes = self.world.tally.changes;
         self.until(900_000)?;
         self.judge_rest(changes)
+    }
+
+    /// L1: whatever was learned from faults, as many pods as the node can hold get an address.
+    fn fill(&mut self) -> Result<(), Violation> {
+        let room = self.world.room();
+        let live = |w: &World| w.runtime.pods.iter().filter(|p| matches!(p.life, Life::Live(_))).count();
+        let more = room.saturating_sub(live(&self.world));
+        let idle: Vec<usize> = (0..self.world.runtime.pods.len())
+            .filter(|n| self.world.runtime.pods[*n].life == Life::Idle)
+            .take(more)
+            .collect();
+        let wanted = live(&self.world) + idle.len();
+        for pod in idle {
+            self.act(Action::Start(pod, false))?;
+        }
+        self.until(70_000)?;
+        if live(&self.world) < wanted {
+            let stats = self.world.pool.stats();
+            return broken("L1", format!("{} of {wanted} pods live: {stats:?}", live(&self.world)));
+        }
+        Ok(())
     }
 
     /// Runs until so many milliseconds later.
@@ -380,7 +419,8 @@ impl Engine {
     fn judge_calm(&self) -> Result<(), Violation> {
         let world = &self.world;
         if let Some((_, m)) = world.runtime.messages.iter().find(|(_, m)| !m.dead) {
-            return broken("L2", format!("{:?} of {} has no answer", m.ask, m.key.container_id));
+            let id = if m.ask == Ask::Add { "L2" } else { "L3" };
+            return broken(id, format!("{:?} of {} has no answer", m.ask, m.key.container_id));
         }
         let stats = world.pool.stats();
         if stats.waiting > 0 {

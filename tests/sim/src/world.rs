@@ -2,11 +2,13 @@
 //! engines choose actions.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use podwire_pool::settings::Mode;
 use podwire_pool::{
-    Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, FailureClass, HostChange, Input, OpId, Pool, Record,
+    Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, FailureClass, GrowBy, HostChange, Input, OpId, Pool, Record,
     RequestId, Revision, Settings, Snapshot, SnapshotSource, Time,
 };
 
@@ -153,6 +155,9 @@ pub struct World {
     /// The daemon dies after so many more effects, with so many unsynced revisions kept.
     dying: Option<(usize, usize)>,
     last_op: OpId,
+    /// A bug planted into every life of the pool.
+    #[cfg(feature = "planted")]
+    pub bug: Option<podwire_pool::Bug>,
     /// Every input and effect in words, when asked for.
     pub diary: Option<Vec<String>>,
 }
@@ -177,8 +182,17 @@ impl World {
             wants_metadata: true,
             dying: None,
             last_op: OpId(0),
+            #[cfg(feature = "planted")]
+            bug: None,
             diary: None,
         }
+    }
+
+    /// Plants a bug into this and all later lives of the pool.
+    #[cfg(feature = "planted")]
+    pub fn plant(&mut self, bug: podwire_pool::Bug) {
+        self.bug = Some(bug);
+        self.pool.plant(bug);
     }
 
     /// What the oracle looks at.
@@ -301,6 +315,7 @@ impl World {
             Effect::Reply { request, answer } => self.replied(request, answer),
             Effect::Ec2 { op, call } => {
                 self.oracle.judge_call(self.scene(false), &call)?;
+                self.judge_limits(&call)?;
                 self.mark_call(&call);
                 self.last_op = self.last_op.max(op);
                 if self.open.insert(op, Open::Ec2(call, None)).is_some() {
@@ -335,6 +350,37 @@ impl World {
                 });
                 Ok(())
             }
+        }
+    }
+
+    /// S9: by what the pool itself knows, nothing beyond the instance's limits is asked for.
+    fn judge_limits(&self, call: &Ec2Call) -> Result<(), Violation> {
+        let limits = self.settings.limits;
+        match call {
+            Ec2Call::Assign { eni, by } => {
+                let GrowBy::Addresses(n) = by else { return Ok(()) };
+                let known = self.pool.rows().iter().filter(|r| r.eni == *eni).count();
+                let room = usize::try_from(limits.ipv4_per_eni).unwrap_or(0).saturating_sub(1);
+                let whole = self.settings.mode == Mode::SecondaryIp;
+                if whole && known + usize::try_from(*n).unwrap_or(0) > room {
+                    return broken("S9", format!("{n} more for {eni}, which has {known} of {room}"));
+                }
+                Ok(())
+            }
+            Ec2Call::Attach { eni, .. } => {
+                let others = self.ec2.enis.values().filter(|e| e.ours && e.seen.place.is_some() && e.seen.id != *eni);
+                let most = usize::try_from(limits.enis).unwrap_or(usize::MAX);
+                if others.count() >= most {
+                    return broken("S9", format!("{eni} is to be attached beside {most} others"));
+                }
+                Ok(())
+            }
+            Ec2Call::Create { .. }
+            | Ec2Call::Unassign { .. }
+            | Ec2Call::DeleteOnTermination { .. }
+            | Ec2Call::Detach { .. }
+            | Ec2Call::Delete { .. }
+            | Ec2Call::Describe { .. } => Ok(()),
         }
     }
 
@@ -499,6 +545,10 @@ impl World {
         let records = self.disk.durable.clone();
         self.marks.sometimes("recovered with an open intent", open_intent(&records));
         self.pool = Pool::recover(self.settings.clone(), same_boot, records, Time::from_ms(self.now));
+        #[cfg(feature = "planted")]
+        if let Some(bug) = self.bug {
+            self.pool.plant(bug);
+        }
         self.last_op = OpId(0);
         self.wants_metadata = true;
         self.pool.check().map_err(|v| Violation { id: v.id, what: format!("after recovery: {}", v.what) })?;
@@ -764,6 +814,32 @@ impl World {
             pod.life = Life::Deleted;
         }
         Ok(())
+    }
+
+    /// How many pods the node can truly hold, as it stands: a single address in the place of a prefix stays there.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let unit = if self.settings.mode == Mode::Prefix { 16 } else { 1 };
+        let here: Vec<_> = self.ec2.enis.values().filter(|e| e.seen.place.is_some()).collect();
+        let more = self.ec2.most_enis.saturating_sub(here.len()) * self.ec2.slots_per_eni * unit;
+        let primary = podwire_pool::DeviceIndex(0);
+        let carries = here.iter().filter(|e| {
+            let first = e.seen.place.as_ref().is_some_and(|(_, d)| *d == primary);
+            e.ours && !(first && self.settings.primary_excluded)
+        });
+        let room: usize = carries
+            .map(|e| {
+                let singles = e.seen.singles.len();
+                singles + self.ec2.slots_per_eni.saturating_sub(singles) * unit
+            })
+            .sum();
+        (room + more).min(usize::try_from(self.settings.max_pods).unwrap_or(usize::MAX))
+    }
+
+    /// Everything that decides what can happen, and nothing else.
+    pub fn hash_truth(&self, hasher: &mut impl Hasher) {
+        (&self.pool, self.now, &self.ec2, &self.host, &self.disk, &self.runtime).hash(hasher);
+        (&self.open, &self.late, &self.oracle, self.wants_metadata, self.dying, self.last_op).hash(hasher);
     }
 
     /// The cooldown, in ms.

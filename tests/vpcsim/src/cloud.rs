@@ -66,7 +66,7 @@ pub use spec::{
     ReservationSpec, SubnetSpec, Tags, Timings,
 };
 pub use tagging::TagChange;
-pub use time::Millis;
+pub use time::{Millis, NotATime};
 pub use trunk::{Protocol, TrunkAssociation};
 pub use view::{Credentials, Holder, ImdsInterface, ImdsView, Launched, Stats};
 pub use wildcard::wildcard;

@@ -3,10 +3,11 @@
 //! A socket belongs to the network namespace of the thread that opened it, wherever the thread goes later.
 
 use super::uapi::{
-    NETLINK_NETFILTER, NETLINK_ROUTE, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR,
-    NLMSG_DONE, NLMSG_ERROR, NLMSGERR_ATTR_MSG,
+    MSG_DONTWAIT, NETLINK_NETFILTER, NETLINK_ROUTE, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP,
+    NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSGERR_ATTR_MSG,
 };
 use super::wire::{Attr, Message, Received, attrs, messages, u32_at};
+use crate::probe;
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,6 +21,9 @@ const DATAGRAM_MAX: usize = 64 * 1024;
 const DUMP_TRIES: u32 = 10;
 /// How long the kernel may take over one answer. *Source*: our choice; requests are served before `send` returns.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A message type that no kernel knows, to have it refuse something.
+const KIND_UNKNOWN: u16 = 0xfff;
 
 /// Why a netlink exchange failed.
 #[derive(Debug, thiserror::Error)]
@@ -111,10 +115,9 @@ impl Socket {
     /// Opens a netfilter socket in the calling thread's network namespace.
     pub(crate) fn netfilter() -> Result<Self, NetlinkError> {
         let mut socket = Self::open(NETLINK_NETFILTER)?;
-        // A whole ruleset is one send; past the soft limit the kernel would answer EMSGSIZE.
-        if let Err(errno) = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket.raw, 4 << 20) {
-            return Err(failed("enlarge the send buffer")(errno.into()));
-        }
+        // A whole ruleset is one send; past the soft limit the kernel would answer EMSGSIZE. Where the limit cannot be
+        // raised, the usual one holds some hundred rules.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket.raw, 4 << 20);
         socket.bind(0)?;
         Ok(socket)
     }
@@ -142,33 +145,38 @@ impl Socket {
 
     /// Sends the messages in one datagram; the kernel works through them in order and does **not** stop at an error.
     /// The answers are in the order of the messages.
+    ///
+    /// *Why only the last is acknowledged*: refusals are always reported, and in order, so that after the last verdict
+    /// everything without one has succeeded. Each acknowledgement saved is a buffer and a system call.
     pub(crate) fn batch(&mut self, batch: Vec<Message>) -> Result<Vec<Answer>, NetlinkError> {
         let count = batch.len();
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(batch.iter().map(Message::len).sum());
-        for message in batch {
+        for (index, message) in batch.into_iter().enumerate() {
             self.sequence = self.sequence.wrapping_add(1);
-            bytes.extend_from_slice(&message.finish(self.sequence, NLM_F_ACK));
+            let flags = if index + 1 == count { NLM_F_ACK } else { 0 };
+            probe::note(message.kind(), false);
+            let message = if probe::refuses() { Message::new(KIND_UNKNOWN, 0) } else { message };
+            bytes.extend_from_slice(&message.finish(self.sequence, flags));
         }
         self.send(&bytes)?;
-        let mut answers: Vec<Option<Result<(), NetlinkError>>> = (0..count).map(|_| None).collect();
-        let mut replies: Vec<Vec<Reply>> = vec![Vec::new(); count];
-        let mut missing = count;
-        while missing > 0 {
+        let mut answers: Vec<Answer> =
+            (0..count).map(|_| Answer { replies: Vec::new(), verdict: Ok(()) }).collect();
+        let mut ended = count == 0;
+        while !ended {
             self.receive(Instant::now() + ANSWER_PATIENCE)?;
             for message in messages(&self.buffer) {
                 let index = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
-                let Some(slot) = answers.get_mut(index) else { continue };
+                let Some(answer) = answers.get_mut(index) else { continue };
                 if message.kind == NLMSG_ERROR {
-                    missing -= usize::from(slot.is_none());
-                    *slot = Some(verdict(&message));
+                    answer.verdict = verdict(&message);
+                    ended |= index + 1 == count;
                 } else {
-                    replies[index].push(Reply { kind: message.kind, payload: message.payload.to_vec() });
+                    answer.replies.push(Reply { kind: message.kind, payload: message.payload.to_vec() });
                 }
             }
         }
-        let verdicts = answers.into_iter().map(|a| a.unwrap_or(Err(NetlinkError::Unreadable("a batch"))));
-        Ok(verdicts.zip(replies).map(|(verdict, replies)| Answer { replies, verdict }).collect())
+        Ok(answers)
     }
 
     /// Sends one message and waits for its verdict.
@@ -228,6 +236,7 @@ impl Socket {
     fn dump_once(&mut self, request: Message) -> Result<Option<Vec<Reply>>, NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
+        probe::note(request.kind(), true);
         self.send(&request.finish(sequence, NLM_F_DUMP))?;
         let mut replies = Vec::new();
         let mut whole = true;
@@ -263,21 +272,28 @@ impl Socket {
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<(), NetlinkError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
         loop {
-            let fd = self.raw.as_fd();
-            match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) => return Err(failed("wait")(io::ErrorKind::TimedOut.into())),
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed("wait")(errno.into())),
+            self.buffer.clear();
+            self.buffer.reserve(DATAGRAM_MAX);
+            // The kernel has answered most requests by the time they are sent.
+            match self.raw.recv(&mut self.buffer, MSG_DONTWAIT) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(deadline)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed("receive")(error)),
             }
         }
-        self.buffer.clear();
-        self.buffer.reserve(DATAGRAM_MAX);
-        self.raw.recv(&mut self.buffer, 0).map_err(failed("receive"))?;
-        Ok(())
+    }
+
+    fn wait(&self, deadline: Instant) -> Result<(), NetlinkError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+        let fd = self.raw.as_fd();
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => Err(failed("wait")(io::ErrorKind::TimedOut.into())),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(failed("wait")(errno.into())),
+        }
     }
 }
 

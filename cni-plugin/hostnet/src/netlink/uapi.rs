@@ -1,6 +1,7 @@
 //! Kernel constants by the header they come from (checked against Linux 6.18's uapi headers; all are in 5.10).
 
 // sys/socket.h
+pub(crate) const MSG_DONTWAIT: i32 = 0x40;
 pub(crate) const AF_UNSPEC: u8 = 0;
 pub(crate) const AF_INET: u8 = 2;
 pub(crate) const AF_INET6: u8 = 10;

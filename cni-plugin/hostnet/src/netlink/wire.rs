@@ -76,6 +76,11 @@ impl Message {
         self.bytes.len()
     }
 
+    /// The type of the request.
+    pub(crate) fn kind(&self) -> u16 {
+        u16::from_ne_bytes([self.bytes[4], self.bytes[5]])
+    }
+
     /// The finished request.
     pub(crate) fn finish(mut self, sequence: u32, extra_flags: u16) -> Vec<u8> {
         let length = u32::try_from(self.bytes.len()).expect("a request is far below 4 GiB");

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "this program's output is its result")]
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use podwire_sim::random::{Report, run, run_with};
 
@@ -18,6 +19,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
         return ExitCode::SUCCESS;
+    }
+    if args.first().is_some_and(|a| a == "explore") {
+        return explore_all(args.get(1).and_then(|a| a.parse().ok()).unwrap_or(10));
     }
     let number = |n: usize, or: u64| args.get(n).and_then(|a| a.parse().ok()).unwrap_or(or);
     let (first, count, steps) = (number(0, 1), number(1, 100), number(2, 1_400));
@@ -41,4 +45,18 @@ fn main() -> ExitCode {
         println!("  {times:>9} {name}");
     }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn explore_all(depth: usize) -> ExitCode {
+    for (name, world, budget) in podwire_sim::exhaustive::suite() {
+        let from = Instant::now();
+        match podwire_sim::exhaustive::explore(world, budget, depth, 4_000_000) {
+            Ok(explored) => println!("{name}: {explored:?} in {} ms", from.elapsed().as_millis()),
+            Err(finding) => {
+                println!("{name}: {finding}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }

@@ -48,9 +48,7 @@ impl Paging {
         records.sort_by(|one, other| one.0.cmp(&other.0));
         if let Some(token) = params.text("NextToken") {
             let after = decode(token, mark).ok_or_else(|| {
-                ApiError::value(format!(
-                    "Value ({token}) for parameter nextToken is invalid. Token is invalid or expired"
-                ))
+                ApiError::new("InvalidNextToken", format!("The token '{token}' is invalid or expired"))
             })?;
             records.retain(|(key, _)| *key > after);
         }
@@ -140,7 +138,7 @@ mod tests {
             (["e", "g", "h"].map(String::from).as_slice(), &None)
         );
         let other = PAGING.page(&params(&[("NextToken", &token)]), "y", records(&["e"]));
-        assert_eq!(other.unwrap_err().code, "InvalidParameterValue");
+        assert_eq!(other.unwrap_err().code, "InvalidNextToken");
     }
 
     #[test]
@@ -149,8 +147,8 @@ mod tests {
             (vec![("MaxResults", "1")], "InvalidParameterValue"),
             (vec![("MaxResults", "5")], "InvalidParameterValue"),
             (vec![("MaxResults", "2"), ("Id.1", "a")], "InvalidParameterCombination"),
-            (vec![("NextToken", "zz")], "InvalidParameterValue"),
-            (vec![("NextToken", "ü")], "InvalidParameterValue"),
+            (vec![("NextToken", "zz")], "InvalidNextToken"),
+            (vec![("NextToken", "ü")], "InvalidNextToken"),
         ] {
             assert_eq!(PAGING.page(&params(&sent), "x", records(&["a"])).unwrap_err().code, code, "{sent:?}");
         }

@@ -241,9 +241,9 @@ pub(super) fn well_formed<T: Id>(text: &str) -> Result<T, ApiError> {
         "eni-" => "InvalidNetworkInterfaceId.Malformed",
         "i-" => "InvalidInstanceID.Malformed",
         "eni-attach-" => "InvalidNetworkInterfaceAttachmentId.Malformed",
-        "sg-" => "InvalidSecurityGroupId.Malformed",
-        "subnet-" => return Err(crate::cloud::refuse::no_subnet(&text.into())),
-        "vpc-" => "InvalidVpcId.Malformed",
+        "sg-" => "InvalidGroupId.Malformed",
+        "subnet-" => "InvalidSubnetID.Malformed",
+        "vpc-" => "InvalidVpcID.Malformed",
         _ => "InvalidParameterValue",
     };
     Err(ApiError::new(code, format!("Invalid id: \"{text}\" (expecting \"{}...\")", T::PREFIX)))

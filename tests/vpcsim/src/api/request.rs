@@ -1,10 +1,17 @@
 //! What arrives: a form, and a signature that says who sent it.
 
+use std::time::Duration;
+
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use url::form_urlencoded;
 
 use crate::cloud::{ApiError, Caller, Cloud, Millis};
+
+/// How far a request's date stamp may be from now.
+///
+/// Source: Amazon EC2 API Reference, "Error codes", `RequestExpired`: 15 minutes.
+const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The only version of the API that is served.
 const VERSION: &str = "2016-11-15";
@@ -15,6 +22,7 @@ pub(super) struct Incoming {
     /// Name and value, in order.
     pub(super) form: Vec<(String, String)>,
     authorization: Option<String>,
+    date: Option<String>,
 }
 
 impl Incoming {
@@ -24,7 +32,8 @@ impl Incoming {
         let form = query.chain(form_urlencoded::parse(body).into_owned()).collect();
         let authorization =
             headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Self { form, authorization }
+        let date = headers.get("x-amz-date").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Self { form, authorization, date }
     }
 
     /// The action's name; empty if there is none.
@@ -90,7 +99,23 @@ impl Incoming {
                 format!("Credential should be scoped to correct service: 'ec2', not '{service}'"),
             ));
         }
+        self.check_date(cloud.now())?;
         cloud.caller(key)
+    }
+
+    /// A clock that is wrong by more than a quarter of an hour cannot sign; without a date nothing is compared.
+    fn check_date(&self, now: Millis) -> Result<(), ApiError> {
+        let Some(stamp) = self.value("X-Amz-Date").or(self.date.as_deref()) else { return Ok(()) };
+        let date: Millis = stamp.parse().map_err(|_| {
+            ApiError::new(
+                "IncompleteSignature",
+                format!("Date must be in ISO-8601 'basic format'. Got '{stamp}'"),
+            )
+        })?;
+        if now.since(date).max(date.since(now)) > SKEW_MAX {
+            return Err(ApiError::new("RequestExpired", "Request has expired."));
+        }
+        Ok(())
     }
 
     /// `key/date/region/service/aws4_request`, from the header or from the query.

@@ -11,6 +11,24 @@ use super::server::{keep_time, serve};
 use crate::cloud::Cloud;
 
 /// A served cloud that ends when this is dropped. Works in tests with and without an async runtime of their own.
+///
+/// ```
+/// use vpcsim::api::{self, Standalone};
+/// use vpcsim::cloud::{Cloud, CloudSpec, InstanceSpec, SubnetSpec};
+/// use vpcsim::wires::NoWires;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let id = "subnet-0aaaaaaaaaaaaaaaa".to_owned();
+/// let subnet = SubnetSpec { id: Some(id.clone()), cidr: "10.0.1.0/24".parse()?, ..SubnetSpec::default() };
+/// let mut cloud = Cloud::new(&CloudSpec { subnets: vec![subnet], ..CloudSpec::default() }, Box::new(NoWires))?;
+/// let node = cloud.run_instance(api::wall_clock(), &InstanceSpec { subnet: id, ..InstanceSpec::default() })?;
+/// let ec2 = Standalone::start(cloud)?;
+/// // Here an SDK would be pointed at `ec2.endpoint()`; then one looks at the truth:
+/// assert_eq!(ec2.cloud().interfaces_of(&node.instance).len(), 1);
+/// assert_eq!(ec2.cloud().stats().mutating_calls, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Standalone {
     address: SocketAddr,

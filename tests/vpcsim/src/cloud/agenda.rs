@@ -109,7 +109,8 @@ impl Cloud {
     fn now_terminated(&mut self, id: &InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.state = InstanceState::Terminated;
-        let attached = self.enis.values().filter_map(|eni| Some((eni.id.clone(), eni.attached_to(id)?.clone())));
+        let attached =
+            self.enis.values().filter_map(|eni| Some((eni.id.clone(), eni.attached_to(id)?.clone())));
         for (eni, to) in attached.collect::<Vec<_>>() {
             self.now_detached(&eni, &to.id);
             if to.delete_on_termination {

@@ -123,7 +123,9 @@ impl Cloud {
                 return Err(ApiError::missing("PrivateIpAddresses"));
             }
             if !addresses.is_empty() && !prefixes.is_empty() {
-                return Err(ApiError::combination("You can specify either private IP addresses or IPv4 prefixes"));
+                return Err(ApiError::combination(
+                    "You can specify either private IP addresses or IPv4 prefixes",
+                ));
             }
             if addresses.contains(&eni.primary) {
                 return Err(ApiError::value(format!(
@@ -136,10 +138,7 @@ impl Cloud {
             let unknown: Vec<String> =
                 foreign.map(ToString::to_string).chain(foreign_nets.map(ToString::to_string)).collect();
             if !unknown.is_empty() {
-                return Err(ApiError::value(format!(
-                    "Some of [{}] are not assigned to interface {id}",
-                    unknown.join(", ")
-                )));
+                return Err(refuse::not_assigned(id, &unknown));
             }
             cloud.remove_addresses(id, addresses, prefixes);
             Ok(())
@@ -147,7 +146,12 @@ impl Cloud {
     }
 
     /// Takes from the subnet all that is wanted, or nothing.
-    pub(super) fn take(&mut self, subnet: &SubnetId, eni: &EniId, wanted: &Wanted) -> Result<Assigned, ApiError> {
+    pub(super) fn take(
+        &mut self,
+        subnet: &SubnetId,
+        eni: &EniId,
+        wanted: &Wanted,
+    ) -> Result<Assigned, ApiError> {
         let placement = self.spec.placement;
         let mut random = self.random.clone();
         let space = &mut self.spaces_mut(subnet)?.v4;

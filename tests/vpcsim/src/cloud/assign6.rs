@@ -56,7 +56,12 @@ impl Cloud {
     ///
     /// # Errors
     /// EC2's refusals; nothing has changed then.
-    pub fn assign_ipv6_addresses(&mut self, now: Millis, id: &EniId, wanted: &Wanted6) -> Result<Assigned6, ApiError> {
+    pub fn assign_ipv6_addresses(
+        &mut self,
+        now: Millis,
+        id: &EniId,
+        wanted: &Wanted6,
+    ) -> Result<Assigned6, ApiError> {
         self.act(now, |cloud| {
             if wanted.slots() == 0 {
                 return Err(ApiError::missing("Ipv6Addresses"));
@@ -91,7 +96,12 @@ impl Cloud {
     ///
     /// # Errors
     /// EC2's refusals; nothing has changed then.
-    pub fn unassign_ipv6_addresses(&mut self, now: Millis, id: &EniId, gone: &Assigned6) -> Result<(), ApiError> {
+    pub fn unassign_ipv6_addresses(
+        &mut self,
+        now: Millis,
+        id: &EniId,
+        gone: &Assigned6,
+    ) -> Result<(), ApiError> {
         self.act(now, |cloud| {
             let eni = cloud.own(id)?;
             if gone.addresses.is_empty() && gone.prefixes.is_empty() {
@@ -102,10 +112,7 @@ impl Cloud {
             let unknown: Vec<String> =
                 addresses.map(ToString::to_string).chain(prefixes.map(ToString::to_string)).collect();
             if !unknown.is_empty() {
-                return Err(ApiError::value(format!(
-                    "Some of [{}] are not assigned to interface {id}",
-                    unknown.join(", ")
-                )));
+                return Err(refuse::not_assigned(id, &unknown));
             }
             for net in gone.nets() {
                 cloud.unroute_if_plugged(id, net);
@@ -123,7 +130,12 @@ impl Cloud {
     }
 
     /// Takes from the subnet all that is wanted, or nothing.
-    pub(super) fn take6(&mut self, subnet: &SubnetId, eni: &EniId, wanted: &Wanted6) -> Result<Assigned6, ApiError> {
+    pub(super) fn take6(
+        &mut self,
+        subnet: &SubnetId,
+        eni: &EniId,
+        wanted: &Wanted6,
+    ) -> Result<Assigned6, ApiError> {
         if wanted.slots() == 0 {
             return Ok(Assigned6::default());
         }

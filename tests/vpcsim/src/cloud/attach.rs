@@ -59,8 +59,10 @@ impl Cloud {
         force: bool,
     ) -> Result<(), ApiError> {
         self.act(now, |cloud| {
-            let holder = cloud.enis.values().find(|eni| eni.attachment.as_ref().is_some_and(|to| to.id == *id));
-            let Some((eni, to)) = holder.and_then(|eni| Some((eni.id.clone(), eni.attachment.clone()?))) else {
+            let holder =
+                cloud.enis.values().find(|eni| eni.attachment.as_ref().is_some_and(|to| to.id == *id));
+            let Some((eni, to)) = holder.and_then(|eni| Some((eni.id.clone(), eni.attachment.clone()?)))
+            else {
                 return Err(refuse::no_attachment(id));
             };
             if to.card == 0 && to.device == 0 {
@@ -75,7 +77,10 @@ impl Cloud {
                 status @ (AttachmentStatus::Attaching | AttachmentStatus::Detaching) => {
                     return Err(ApiError::new(
                         "IncorrectState",
-                        format!("The attachment '{id}' is in state '{}' and cannot be detached", status.as_str()),
+                        format!(
+                            "The attachment '{id}' is in state '{}' and cannot be detached",
+                            status.as_str()
+                        ),
                     ));
                 }
             }
@@ -117,7 +122,9 @@ impl Cloud {
         if eni.kind == InterfaceType::Branch {
             return Err(ApiError::new(
                 "OperationNotPermitted",
-                format!("Branch interface '{eni_id}' cannot be attached; associate it with a trunk interface"),
+                format!(
+                    "Branch interface '{eni_id}' cannot be attached; associate it with a trunk interface"
+                ),
             ));
         }
         let az = self.subnets.get(&eni.subnet).map(|subnet| subnet.az.as_str());

@@ -177,7 +177,10 @@ fn check_subnet(spec: &CloudSpec, subnet: &SubnetSpec) -> Result<(), SpecError> 
 }
 
 /// The groups by id, the default one among them, with rules that name their peers by id.
-fn build_groups(specs: &[GroupSpec], mint: &mut Mint) -> Result<(BTreeMap<GroupId, Group>, GroupId), SpecError> {
+fn build_groups(
+    specs: &[GroupSpec],
+    mint: &mut Mint,
+) -> Result<(BTreeMap<GroupId, Group>, GroupId), SpecError> {
     let default = GroupSpec {
         name: "default".to_owned(),
         description: "default VPC security group".to_owned(),
@@ -199,7 +202,8 @@ fn build_groups(specs: &[GroupSpec], mint: &mut Mint) -> Result<(BTreeMap<GroupI
                 return Err(SpecError::Twice(name));
             }
         }
-        let description = if spec.description.is_empty() { spec.name.clone() } else { spec.description.clone() };
+        let description =
+            if spec.description.is_empty() { spec.name.clone() } else { spec.description.clone() };
         let group = Group {
             id: id.clone(),
             name: spec.name.clone(),
@@ -215,21 +219,24 @@ fn build_groups(specs: &[GroupSpec], mint: &mut Mint) -> Result<(BTreeMap<GroupI
             group.ingress = spec.ingress.iter().map(rule).collect::<Result<_, _>>()?;
         }
     }
-    let default = ids.get("default").cloned().ok_or_else(|| SpecError::NoGroup {
-        group: "default".to_owned(),
-        peer: "default".to_owned(),
-    })?;
+    let default = ids
+        .get("default")
+        .cloned()
+        .ok_or_else(|| SpecError::NoGroup { group: "default".to_owned(), peer: "default".to_owned() })?;
     Ok((groups, default))
 }
 
-fn by_id(group: &GroupSpec, rule: &IngressSpec, ids: &BTreeMap<String, GroupId>) -> Result<IngressSpec, SpecError> {
+fn by_id(
+    group: &GroupSpec,
+    rule: &IngressSpec,
+    ids: &BTreeMap<String, GroupId>,
+) -> Result<IngressSpec, SpecError> {
     let from = match &rule.from {
         IngressPeer::Cidr(range) => IngressPeer::Cidr(*range),
         IngressPeer::Group(peer) => {
-            let id = ids.get(peer).ok_or_else(|| SpecError::NoGroup {
-                group: group.name.clone(),
-                peer: peer.clone(),
-            })?;
+            let id = ids
+                .get(peer)
+                .ok_or_else(|| SpecError::NoGroup { group: group.name.clone(), peer: peer.clone() })?;
             IngressPeer::Group(id.to_string())
         }
     };

@@ -75,7 +75,11 @@ impl Cloud {
     ///
     /// # Errors
     /// EC2's refusals; nothing has changed then.
-    pub fn create_network_interface(&mut self, now: Millis, request: &CreateInterface) -> Result<Eni, ApiError> {
+    pub fn create_network_interface(
+        &mut self,
+        now: Millis,
+        request: &CreateInterface,
+    ) -> Result<Eni, ApiError> {
         self.act(now, |cloud| {
             if let Some(answer) = cloud.known_token(request)? {
                 return Ok(answer);
@@ -175,7 +179,9 @@ impl Cloud {
         if groups.len() > most {
             return Err(ApiError::new(
                 "SecurityGroupsPerInterfaceLimitExceeded",
-                format!("The maximum number of security groups per interface has been reached. Limit: {most}"),
+                format!(
+                    "The maximum number of security groups per interface has been reached. Limit: {most}"
+                ),
             ));
         }
         Ok(if groups.is_empty() { vec![self.default_group.clone()] } else { groups.to_vec() })
@@ -184,9 +190,10 @@ impl Cloud {
     fn known_token(&self, request: &CreateInterface) -> Result<Option<Eni>, ApiError> {
         let Some(token) = &request.client_token else { return Ok(None) };
         if token.len() > TOKEN_MAX || !token.is_ascii() {
-            return Err(ApiError::value(format!(
-                "Client token is invalid: at most {TOKEN_MAX} ASCII characters are allowed"
-            )));
+            return Err(ApiError::new(
+                "InvalidClientToken",
+                format!("Client token is invalid: at most {TOKEN_MAX} ASCII characters are allowed"),
+            ));
         }
         match self.tokens.get(token) {
             None => Ok(None),
@@ -215,8 +222,11 @@ impl Cloud {
             prefixes: request.wanted.prefixes.clone(),
             ..Wanted::default()
         };
-        let rest =
-            Wanted { count: request.wanted.count, prefix_count: request.wanted.prefix_count, ..Wanted::default() };
+        let rest = Wanted {
+            count: request.wanted.count,
+            prefix_count: request.wanted.prefix_count,
+            ..Wanted::default()
+        };
         let mut held = Assigned::default();
         let mut primary = None;
         for (step, wanted) in [&explicit, &first, &rest].into_iter().enumerate() {
@@ -284,7 +294,9 @@ fn check_wanted(request: &CreateInterface) -> Result<(), ApiError> {
     if wanted6.count > 0 && !wanted6.addresses.is_empty()
         || wanted6.prefix_count > 0 && !wanted6.prefixes.is_empty()
     {
-        return Err(ApiError::combination("A count of IPv6 addresses or prefixes cannot be used with explicit ones"));
+        return Err(ApiError::combination(
+            "A count of IPv6 addresses or prefixes cannot be used with explicit ones",
+        ));
     }
     if let Some(address) = request.primary.filter(|primary| wanted.addresses.contains(primary)) {
         return Err(refusal(&super::space::Taken::Held(EniId::from("")), &address));

@@ -42,7 +42,10 @@ impl ApiError {
     /// A required parameter is missing; named as EC2 does, in lower camel case.
     #[must_use]
     pub fn missing(parameter: &str) -> Self {
-        Self::new("MissingParameter", format!("The request must contain the parameter {}", lower_camel(parameter)))
+        Self::new(
+            "MissingParameter",
+            format!("The request must contain the parameter {}", lower_camel(parameter)),
+        )
     }
 
     /// The simulator itself failed; clients see a server error.
@@ -82,7 +85,10 @@ pub(crate) mod refuse {
     use super::ApiError;
 
     pub(crate) fn no_eni(id: &EniId) -> ApiError {
-        ApiError::new("InvalidNetworkInterfaceID.NotFound", format!("The networkInterface ID '{id}' does not exist"))
+        ApiError::new(
+            "InvalidNetworkInterfaceID.NotFound",
+            format!("The networkInterface ID '{id}' does not exist"),
+        )
     }
 
     pub(crate) fn no_enis(ids: &[&EniId]) -> ApiError {
@@ -90,7 +96,10 @@ pub(crate) mod refuse {
             return no_eni(one);
         }
         let list = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        ApiError::new("InvalidNetworkInterfaceID.NotFound", format!("The networkInterface IDs '{list}' do not exist"))
+        ApiError::new(
+            "InvalidNetworkInterfaceID.NotFound",
+            format!("The networkInterface IDs '{list}' do not exist"),
+        )
     }
 
     pub(crate) fn no_subnet(id: &SubnetId) -> ApiError {
@@ -102,7 +111,10 @@ pub(crate) mod refuse {
     }
 
     pub(crate) fn no_group(id: &GroupId) -> ApiError {
-        ApiError::new("InvalidSecurityGroupID.NotFound", format!("The securityGroup ID '{id}' does not exist"))
+        ApiError::new(
+            "InvalidSecurityGroupID.NotFound",
+            format!("The securityGroup ID '{id}' does not exist"),
+        )
     }
 
     pub(crate) fn no_attachment(id: &AttachmentId) -> ApiError {
@@ -132,6 +144,12 @@ pub(crate) mod refuse {
 
     pub(crate) fn address_limit() -> ApiError {
         ApiError::new("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.")
+    }
+
+    /// The wording is EC2's, which programs are known to look for; it does not name the addresses.
+    pub(crate) fn not_assigned(id: &EniId, unknown: &[String]) -> ApiError {
+        tracing::debug!(eni = %id, ?unknown, "addresses are not assigned");
+        ApiError::value(format!("Some of the specified addresses are not assigned to interface {id}"))
     }
 
     pub(crate) fn outside(address: impl Display) -> ApiError {

@@ -149,7 +149,9 @@ mod tests {
 
     #[test]
     fn ill_formed_ids_are_told_apart() {
-        for bad in ["", "eni-", "eni-123", "i-0123456789abcdef0", "eni-0123456789ABCDEF0", "eni-0123456789abcdef01"] {
+        for bad in
+            ["", "eni-", "eni-123", "i-0123456789abcdef0", "eni-0123456789ABCDEF0", "eni-0123456789abcdef01"]
+        {
             assert!(!EniId::well_formed(bad), "{bad}");
         }
         assert!(EniId::well_formed("eni-0123abcd"));

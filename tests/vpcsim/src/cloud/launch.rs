@@ -46,8 +46,14 @@ impl Cloud {
                 return Err(ApiError::value(format!("The instance ID '{id}' already exists")));
             }
             let request = cloud.launch_interface(spec)?;
-            if 1 + request.wanted.slots() > limits.ipv4_per_eni || request.wanted6.slots() > limits.ipv6_per_eni {
-                return Err(refuse::address_limit());
+            if 1 + request.wanted.slots() > limits.ipv4_per_eni
+                || request.wanted6.slots() > limits.ipv6_per_eni
+            {
+                // Not the code of `AssignPrivateIpAddresses`: launches have one of their own.
+                return Err(ApiError::new(
+                    "InvalidInterface.IpAddressLimitExceeded",
+                    format!("The number of addresses exceeds the limit of {}", limits.name),
+                ));
             }
             if request.wanted.has_prefixes() || request.wanted6.has_prefixes() {
                 quota::prefixes_fit(limits)?;
@@ -152,7 +158,8 @@ impl Cloud {
     fn launch_interface(&self, spec: &InstanceSpec) -> Result<CreateInterface, ApiError> {
         let subnet = SubnetId::from(spec.subnet.as_str());
         let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        let groups = spec.groups.iter().map(|name| self.group_named(name)).collect::<Result<Vec<GroupId>, _>>()?;
+        let groups =
+            spec.groups.iter().map(|name| self.group_named(name)).collect::<Result<Vec<GroupId>, _>>()?;
         Ok(CreateInterface {
             groups,
             primary: spec.address,

@@ -119,7 +119,10 @@ mod tests {
         let small = of("t2.micro").unwrap();
         assert_eq!((small.enis, small.ipv4_per_eni, small.branches, small.prefixes), (2, 2, 0, false));
         let many = of("p5.48xlarge").unwrap();
-        assert_eq!((many.enis, many.cards.len(), many.on_card(31), many.on_card(32)), (64, 32, Some(2), None));
+        assert_eq!(
+            (many.enis, many.cards.len(), many.on_card(31), many.on_card(32)),
+            (64, 32, Some(2), None)
+        );
         assert!(of("m5.gigantic").is_none());
     }
 }

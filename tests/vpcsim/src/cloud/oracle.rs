@@ -20,7 +20,8 @@ impl Cloud {
         let trouble = &self.trouble().imds;
         let now = now.max(self.now);
         let lagging = trouble.lag.probability >= 1.0
-            || steady_unit(&[b"imds", &now.0.to_be_bytes(), instance.as_str().as_bytes()]) < trouble.lag.probability;
+            || steady_unit(&[b"imds", &now.0.to_be_bytes(), instance.as_str().as_bytes()])
+                < trouble.lag.probability;
         let lag = if lagging { trouble.lag.delay } else { Delay::NONE };
         let mut view = self.view_with(now, instance, lag)?;
         for (at, omission) in trouble.omissions.iter().enumerate() {
@@ -126,7 +127,11 @@ impl Cloud {
             ipv4_held: self.enis.values().map(held).sum(),
             ipv4_prefixes: self.enis.values().map(|eni| eni.prefixes.len()).sum(),
             free: self.spaces.iter().map(|(id, spaces)| (id.to_string(), spaces.v4.free())).collect(),
-            free_blocks: self.spaces.iter().map(|(id, spaces)| (id.to_string(), spaces.v4.free_blocks())).collect(),
+            free_blocks: self
+                .spaces
+                .iter()
+                .map(|(id, spaces)| (id.to_string(), spaces.v4.free_blocks()))
+                .collect(),
             wire_faults: self.wire_faults.clone(),
         }
     }

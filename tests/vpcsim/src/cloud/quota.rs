@@ -34,7 +34,12 @@ impl Cloud {
     }
 
     /// Whether an interface may be attached to this instance, on this card.
-    pub(super) fn check_attach_fits(&self, eni: &Eni, instance: &InstanceId, card: u32) -> Result<(), ApiError> {
+    pub(super) fn check_attach_fits(
+        &self,
+        eni: &Eni,
+        instance: &InstanceId,
+        card: u32,
+    ) -> Result<(), ApiError> {
         let there = self.instances.get(instance).ok_or_else(|| refuse::no_instance(instance))?;
         let limits = there.limits;
         let Some(on_card) = limits.on_card(card) else {

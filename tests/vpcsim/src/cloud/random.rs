@@ -94,7 +94,9 @@ mod tests {
     #[test]
     fn unit_stays_in_range() {
         let mut random = Random::new(3);
-        let mean = (0..10_000).map(|_| random.unit()).inspect(|u| assert!((0.0..1.0).contains(u))).sum::<f64>() / 1e4;
+        let mean =
+            (0..10_000).map(|_| random.unit()).inspect(|u| assert!((0.0..1.0).contains(u))).sum::<f64>()
+                / 1e4;
         assert!((0.48..0.52).contains(&mean), "{mean}");
     }
 }

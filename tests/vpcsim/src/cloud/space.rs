@@ -277,7 +277,9 @@ fn choose(
 }
 
 fn offset_of(cidr: &Ipv4Network, address: Ipv4Addr) -> Option<usize> {
-    cidr.contains(address).then(|| u32::from(address) - u32::from(cidr.network())).and_then(|o| usize::try_from(o).ok())
+    cidr.contains(address)
+        .then(|| u32::from(address) - u32::from(cidr.network()))
+        .and_then(|o| usize::try_from(o).ok())
 }
 
 fn address_at(cidr: Ipv4Network, offset: usize) -> Ipv4Addr {

@@ -83,7 +83,9 @@ impl<K: Ord + Clone, T: Clone> Store<K, T> {
             let record = self.live.get(&key).cloned().map(Arc::new);
             let versions = self.past.entry(key).or_default();
             versions.push_back(Version { since: now, describe: random.unit(), imds: random.unit(), record });
-            while versions.len() > VERSIONS || versions.get(1).is_some_and(|next| now.since(next.since) > MEMORY) {
+            while versions.len() > VERSIONS
+                || versions.get(1).is_some_and(|next| now.since(next.since) > MEMORY)
+            {
                 versions.pop_front();
                 // What came before is forgotten, so the oldest that is left is what it was always.
                 if let Some(oldest) = versions.front_mut() {
@@ -92,7 +94,8 @@ impl<K: Ord + Clone, T: Clone> Store<K, T> {
             }
         }
         self.past.retain(|_, versions| {
-            let gone = versions.back().is_some_and(|last| last.record.is_none() && now.since(last.since) > MEMORY);
+            let gone =
+                versions.back().is_some_and(|last| last.record.is_none() && now.since(last.since) > MEMORY);
             !gone
         });
     }
@@ -131,9 +134,13 @@ mod tests {
         store.commit(Millis(1050), &mut random);
         store.remove(&1);
         store.commit(Millis(1200), &mut random);
-        for (now, what) in
-            [(1099, vec![]), (1100, vec!["new"]), (1150, vec!["changed"]), (1299, vec!["changed"]), (1300, vec![])]
-        {
+        for (now, what) in [
+            (1099, vec![]),
+            (1100, vec!["new"]),
+            (1150, vec!["changed"]),
+            (1299, vec!["changed"]),
+            (1300, vec![]),
+        ] {
             assert_eq!(seen(&store, &LAG, now), what, "at {now}");
         }
         assert_eq!(seen(&store, &Delay::NONE, 1150), vec!["changed"], "without lag: the truth");

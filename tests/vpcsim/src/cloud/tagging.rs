@@ -19,7 +19,12 @@ impl Cloud {
     ///
     /// # Errors
     /// A resource does not exist, or would have too many tags.
-    pub fn change_tags(&mut self, now: Millis, resources: &[String], change: &TagChange) -> Result<(), ApiError> {
+    pub fn change_tags(
+        &mut self,
+        now: Millis,
+        resources: &[String],
+        change: &TagChange,
+    ) -> Result<(), ApiError> {
         self.act(now, |cloud| {
             for id in resources {
                 let mut after = cloud.tags_of(id)?.clone();
@@ -91,7 +96,10 @@ impl Cloud {
             Kind::Vpc => Err(no_vpc(id)),
             Kind::Trunk => {
                 let id = TrunkAssociationId::from_text(text());
-                self.trunks.get_mut(&id).map(|it| &mut it.tags).ok_or_else(|| super::trunk::no_association(&id))
+                self.trunks
+                    .get_mut(&id)
+                    .map(|it| &mut it.tags)
+                    .ok_or_else(|| super::trunk::no_association(&id))
             }
         }
     }
@@ -133,7 +141,9 @@ fn kind(id: &str) -> Result<Kind, ApiError> {
         (TrunkAssociationId::PREFIX, Kind::Trunk),
     ];
     let found = kinds.into_iter().find(|(prefix, _)| id.starts_with(prefix));
-    found.map(|(_, kind)| kind).ok_or_else(|| ApiError::new("InvalidID", format!("The ID '{id}' is not valid")))
+    found
+        .map(|(_, kind)| kind)
+        .ok_or_else(|| ApiError::new("InvalidID", format!("The ID '{id}' is not valid")))
 }
 
 pub(crate) fn no_such_group(id: &GroupId) -> ApiError {

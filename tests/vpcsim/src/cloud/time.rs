@@ -3,9 +3,11 @@
 //! Must not read any clock.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -26,6 +28,33 @@ impl Millis {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
+
+/// As signatures write it: `20260131T235959Z`.
+impl FromStr for Millis {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let (date, time) = text.strip_suffix('Z').and_then(|text| text.split_once('T')).ok_or(NotATime)?;
+        if date.len() != 8 || time.len() != 6 || !(date.to_owned() + time).bytes().all(|b| b.is_ascii_digit())
+        {
+            return Err(NotATime);
+        }
+        let number = |text: &str, from: usize, to: usize| text[from..to].parse::<u64>().map_err(|_| NotATime);
+        let (year, month, day) = (number(date, 0, 4)?, number(date, 4, 6)?, number(date, 6, 8)?);
+        let (hour, minute, second) = (number(time, 0, 2)?, number(time, 2, 4)?, number(time, 4, 6)?);
+        let possible = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
+        if !possible || hour > 23 || minute > 59 || second > 60 {
+            return Err(NotATime);
+        }
+        let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+        Ok(Self(seconds * 1000))
+    }
+}
+
+/// The text is not a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not a time of the form 20260131T235959Z")]
+pub struct NotATime;
 
 /// As EC2 writes times: `2026-01-31T23:59:59.000Z`.
 impl fmt::Display for Millis {
@@ -53,6 +82,16 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
+/// The inverse of [`civil`]; source as there, `days_from_civil`, for years from 1970.
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +106,20 @@ mod tests {
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
             assert_eq!(Millis(ms).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn date_stamps_are_read_and_nonsense_is_not() {
+        for day in (0..60_000).step_by(37) {
+            let time = Millis(day * 86_400_000 + 3_661_000);
+            let stamp = time.to_string().replace(['-', ':'], "").replace(".000", "");
+            assert_eq!(stamp.parse(), Ok(time), "{stamp}");
+        }
+        for bad in
+            ["", "20260131", "20260131T235959", "20261331T000000Z", "2026013aT000000Z", "19690101T000000Z"]
+        {
+            assert_eq!(bad.parse::<Millis>(), Err(NotATime), "{bad}");
         }
     }
 }

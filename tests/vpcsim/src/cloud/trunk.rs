@@ -44,7 +44,9 @@ impl Protocol {
         match (vlan, gre) {
             (Some(id), None) => match u16::try_from(id) {
                 Ok(vlan) if (1..=VLAN_MAX).contains(&id) => Ok(Self::Vlan(vlan)),
-                Ok(_) | Err(_) => Err(ApiError::value(format!("Value ({id}) for parameter vlanId is invalid."))),
+                Ok(_) | Err(_) => {
+                    Err(ApiError::value(format!("Value ({id}) for parameter vlanId is invalid.")))
+                }
             },
             (None, Some(key)) => Ok(Self::Gre(key)),
             (None, None) => Err(ApiError::missing("VlanId")),
@@ -68,7 +70,9 @@ impl Cloud {
     ) -> Result<TrunkAssociation, ApiError> {
         self.act(now, |cloud| {
             let token = client_token.map(str::to_owned);
-            if let Some(known) = cloud.trunks.values().find(|tie| token.is_some() && tie.client_token == token) {
+            if let Some(known) =
+                cloud.trunks.values().find(|tie| token.is_some() && tie.client_token == token)
+            {
                 let same = known.branch == *branch && known.trunk == *trunk && known.protocol == protocol;
                 return if same { Ok(known.clone()) } else { Err(mismatch(client_token)) };
             }
@@ -90,7 +94,11 @@ impl Cloud {
     ///
     /// # Errors
     /// There is no such association.
-    pub fn disassociate_trunk_interface(&mut self, now: Millis, id: &TrunkAssociationId) -> Result<(), ApiError> {
+    pub fn disassociate_trunk_interface(
+        &mut self,
+        now: Millis,
+        id: &TrunkAssociationId,
+    ) -> Result<(), ApiError> {
         self.act(now, |cloud| cloud.trunks.remove(id).map(|_| ()).ok_or_else(|| no_association(id)))
     }
 
@@ -106,7 +114,10 @@ impl Cloud {
             return Err(ApiError::value(format!("Interface '{trunk}' is not a trunk interface")));
         }
         if child.attachment.is_some() || self.is_tied(branch) {
-            return Err(ApiError::new("InvalidNetworkInterface.InUse", format!("Interface: [{branch}] in use.")));
+            return Err(ApiError::new(
+                "InvalidNetworkInterface.InUse",
+                format!("Interface: [{branch}] in use."),
+            ));
         }
         if child.kind == InterfaceType::Trunk || branch == trunk {
             return Err(ApiError::value(format!("Interface '{branch}' cannot be a branch")));
@@ -122,7 +133,10 @@ impl Cloud {
         if ties.len() >= instance.limits.branches {
             return Err(ApiError::new(
                 "BranchInterfaceLimitExceeded",
-                format!("The limit of {} branch interfaces of '{trunk}' is reached", instance.limits.branches),
+                format!(
+                    "The limit of {} branch interfaces of '{trunk}' is reached",
+                    instance.limits.branches
+                ),
             ));
         }
         Ok(())

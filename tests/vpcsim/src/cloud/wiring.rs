@@ -17,7 +17,8 @@ const FAULTS_KEPT: usize = 1000;
 impl Cloud {
     /// Makes the device appear and delivers to it all that is assigned.
     pub(super) fn plug(&mut self, id: &EniId) {
-        let Some((port, routes)) = self.enis.get(id).and_then(|eni| Some((self.port(eni)?, eni.routes()))) else {
+        let Some((port, routes)) = self.enis.get(id).and_then(|eni| Some((self.port(eni)?, eni.routes())))
+        else {
             return;
         };
         let plugged = self.wires.plug(&port);

@@ -59,7 +59,7 @@ type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str
 
 const WRONG: &[Case] = &[
     ("CreateNetworkInterface", &[], "MissingParameter"),
-    ("CreateNetworkInterface", &[("SubnetId", "subnet-1")], "InvalidSubnetID.NotFound"),
+    ("CreateNetworkInterface", &[("SubnetId", "subnet-1")], "InvalidSubnetID.Malformed"),
     (
         "CreateNetworkInterface",
         &[("SubnetId", SUBNET_A), ("Ipv4PrefixCount", "many")],
@@ -111,7 +111,7 @@ const WRONG: &[Case] = &[
             ("SubnetId", SUBNET_A),
             ("ClientToken", "0123456789012345678901234567890123456789012345678901234567890123456789"),
         ],
-        "InvalidParameterValue",
+        "InvalidClientToken",
     ),
     (
         "CreateNetworkInterface",
@@ -182,7 +182,7 @@ const WRONG: &[Case] = &[
         "InvalidParameterValue",
     ),
     ("DescribeTags", &[("MaxResults", "4")], "InvalidParameterValue"),
-    ("DescribeSecurityGroups", &[("GroupId.1", "pods")], "InvalidSecurityGroupId.Malformed"),
+    ("DescribeSecurityGroups", &[("GroupId.1", "pods")], "InvalidGroupId.Malformed"),
     (
         "AssociateTrunkInterface",
         &[("BranchInterfaceId", NO_ENI), ("TrunkInterfaceId", NO_ENI)],
@@ -258,6 +258,22 @@ fn calls_are_counted_with_caller_and_outcome() {
     assert_eq!(stats.actions["CreateNetworkInterface"].refused["MissingParameter"], 1);
     let callers: Vec<_> = cloud.calls().map(|call| call.caller.instance.clone()).collect();
     assert_eq!(callers, [Some(node.clone()), Some(node), None]);
+}
+
+#[test]
+fn a_wrong_clock_cannot_sign() {
+    let served = Served::start(&spec());
+    let ask = |date: &str| {
+        let headers = [("Authorization", GOOD), ("X-Amz-Date", date)];
+        send(served.address, "POST / HTTP/1.1", &headers, ASK).code().to_owned()
+    };
+    let stamp = |offset: i64| {
+        let now = vpcsim::api::wall_clock().0.checked_add_signed(offset * 1000).unwrap();
+        vpcsim::cloud::Millis(now - now % 1000).to_string().replace(['-', ':'], "").replace(".000", "")
+    };
+    assert_eq!([ask(&stamp(0)), ask(&stamp(-800)), ask(&stamp(800))], ["", "", ""]);
+    assert_eq!([ask(&stamp(-960)), ask(&stamp(960))], ["RequestExpired", "RequestExpired"]);
+    assert_eq!(ask("yesterday"), "IncompleteSignature");
 }
 
 #[test]

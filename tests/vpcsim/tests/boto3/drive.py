@@ -354,7 +354,7 @@ def interfaces_are_paged():
     describe = ec2.describe_network_interfaces
     refused("InvalidParameterValue", describe, MaxResults=4)
     refused("InvalidParameterValue", describe, MaxResults=1001)
-    refused("InvalidParameterValue", describe, NextToken="nonsense")
+    refused("InvalidNextToken", describe, NextToken="nonsense")
     refused("InvalidParameterCombination", describe, NetworkInterfaceIds=[next(iter(ids))], MaxResults=5)
     for eni_id in ids:
         ec2.delete_network_interface(NetworkInterfaceId=eni_id)

@@ -38,7 +38,7 @@ fn launches_beyond_the_rules_are_refused() {
         (InstanceSpec { id: Some(NODE.to_owned()), ..spec() }, "InvalidParameterValue"),
         (InstanceSpec { subnet: "subnet-x".to_owned(), ..spec() }, "InvalidSubnetID.NotFound"),
         (InstanceSpec { groups: vec!["nobody".to_owned()], ..spec() }, "InvalidSecurityGroupID.NotFound"),
-        (InstanceSpec { secondary_addresses: 10, ..spec() }, "PrivateIpAddressLimitExceeded"),
+        (InstanceSpec { secondary_addresses: 10, ..spec() }, "InvalidInterface.IpAddressLimitExceeded"),
         (
             InstanceSpec { instance_type: "t2.micro".to_owned(), prefixes: 1, ..spec() },
             "UnsupportedOperation",

@@ -70,6 +70,15 @@ fn policies_follow_the_caller() {
 }
 
 #[test]
+fn the_readmes_example_is_valid() {
+    let readme = include_str!("../../../README.md");
+    let blocks = readme.split("```json").skip(1).filter_map(|rest| rest.split("```").next());
+    let json = blocks.filter(|block| block.contains("describe_lag")).last().unwrap();
+    let settings: TroubleSettings = serde_json::from_str(json).unwrap();
+    assert_ne!(settings, TroubleSettings::default());
+}
+
+#[test]
 fn settings_survive_json_and_misspelling_is_refused() {
     let ordinary = TroubleSettings::ordinary();
     let text = serde_json::to_string(&ordinary).unwrap();

@@ -1,0 +1,47 @@
+//! Watching and disturbing what is sent to the kernel, for tests of "fails at every step" and "asks for no lists".
+//!
+//! Without the feature `probe` this is nothing at all. Everything concerns the calling thread only.
+
+#[cfg(feature = "probe")]
+mod active {
+    use std::cell::{Cell, RefCell};
+
+    thread_local! {
+        static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+        static SENT: RefCell<Vec<(u16, bool)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Lets `good` messages pass and has the kernel refuse the next one; `None` disturbs nothing.
+    pub fn refuse_after(good: Option<u32>) {
+        LEFT.set(good);
+    }
+
+    /// Type of every message sent since the last call, and whether it asked for a list.
+    #[must_use]
+    pub fn sent() -> Vec<(u16, bool)> {
+        SENT.take()
+    }
+
+    pub(crate) fn note(kind: u16, list: bool) {
+        SENT.with_borrow_mut(|sent| sent.push((kind, list)));
+    }
+
+    pub(crate) fn refuses() -> bool {
+        let left = LEFT.get();
+        LEFT.set(left.and_then(|n| n.checked_sub(1)));
+        left == Some(0)
+    }
+}
+
+#[cfg(feature = "probe")]
+pub(crate) use active::{note, refuses};
+#[cfg(feature = "probe")]
+pub use active::{refuse_after, sent};
+
+#[cfg(not(feature = "probe"))]
+pub(crate) fn note(_kind: u16, _list: bool) {}
+
+#[cfg(not(feature = "probe"))]
+pub(crate) fn refuses() -> bool {
+    false
+}

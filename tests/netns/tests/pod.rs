@@ -1,0 +1,130 @@
+//! The pod's side of hostnet, in process: every message refused once, and what is sent at all.
+
+use podwire_hostnet::pod::{self, PodWiring, Teardown};
+use podwire_hostnet::{Attachment, HostError, Netns, probe};
+use podwire_netns::{Ns, kernel_state, on_stage};
+
+/// *Source*: linux/rtnetlink.h.
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+
+fn wiring(id: &str) -> PodWiring {
+    PodWiring {
+        attachment: Attachment { container_id: id.into(), ifname: "eth0".into() },
+        host_ifname: "enicc21c2d7785".into(),
+        addresses: vec![[10, 0, 0, 101].into()],
+        mtu: 9001,
+    }
+}
+
+fn inside(ns: &Ns) -> String {
+    ns.run("ip -o addr; ip route; ip neigh show nud permanent")
+}
+
+/// H2: whichever message the kernel refuses, nothing is left, neither on the host nor in the pod.
+#[test]
+fn add_refused_at_any_step_leaves_nothing() {
+    on_stage(|stage| {
+        let ns = stage.netns("pod");
+        let (before, pod_before) = (kernel_state(stage), inside(&ns));
+        let mut refused = 0;
+        loop {
+            probe::refuse_after(Some(refused));
+            let outcome = pod::add(ns.open(), &wiring("c1"));
+            probe::refuse_after(None);
+            if outcome.is_ok() {
+                break;
+            }
+            assert_eq!(kernel_state(stage), before, "message {refused} refused");
+            assert_eq!(inside(&ns), pod_before, "message {refused} refused");
+            refused += 1;
+        }
+        assert!(refused >= 12, "only {refused} messages were refused");
+    });
+}
+
+/// The same for DEL: what failed can be repeated.
+#[test]
+fn del_refused_at_any_step_can_be_repeated() {
+    on_stage(|stage| {
+        let before = kernel_state(stage);
+        for refused in 0..4 {
+            let ns = stage.netns("pod");
+            let wiring = wiring("c1");
+            pod::add(ns.open(), &wiring).expect("wired");
+            let names = [wiring.host_ifname.clone()];
+            let netns = Netns::open(ns.path()).expect("namespace");
+            let teardown =
+                Teardown { attachment: &wiring.attachment, host_ifnames: &names, netns: Some(&netns) };
+            probe::refuse_after(Some(refused));
+            let first = pod::delete_own(&teardown);
+            probe::refuse_after(None);
+            assert_eq!(first.is_err(), refused < 2, "{refused}: {first:?}");
+            let again = pod::delete_own(&teardown).expect("deleted");
+            assert_eq!(again, refused < 2);
+            assert_eq!(kernel_state(stage), before);
+            drop(netns);
+            ns.remove();
+        }
+    });
+}
+
+/// D17: an ADD asks for no list, and is a look and three batches.
+#[test]
+fn add_sends_few_messages_and_asks_for_no_list() {
+    on_stage(|stage| {
+        let ns = stage.netns("pod");
+        let _ = probe::sent();
+        pod::add(ns.open(), &wiring("c1")).expect("wired");
+        let sent = probe::sent();
+        assert!(sent.iter().all(|(_, list)| !list), "{sent:?}");
+        assert_eq!(sent.len(), 12, "{sent:?}");
+        let kinds: Vec<u16> = sent.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds[..3], [RTM_GETLINK, RTM_NEWLINK, RTM_GETLINK]);
+    });
+}
+
+/// A name that something else has is refused with its owner, and that something stays as it is.
+#[test]
+fn add_names_the_owner_of_a_taken_name() {
+    on_stage(|stage| {
+        let ns = stage.netns("pod");
+        stage.run("ip link add enicc21c2d7785 type veth peer name x; ip link set enicc21c2d7785 alias vm-7");
+        let before = kernel_state(stage);
+        match pod::add(ns.open(), &wiring("c1")) {
+            Err(HostError::Foreign { name, owner }) => {
+                assert_eq!(name, "enicc21c2d7785");
+                assert!(owner.contains("vm-7"), "{owner}");
+            }
+            other => assert!(matches!(other, Err(HostError::Foreign { .. })), "{other:?}"),
+        }
+        assert_eq!(kernel_state(stage), before);
+    });
+}
+
+/// IPv6 is refused, not half done.
+#[test]
+fn add_with_an_address_that_cannot_be_wired_changes_nothing() {
+    on_stage(|stage| {
+        let ns = stage.netns("pod");
+        let before = kernel_state(stage);
+        for addresses in [Vec::new(), vec!["fd00::1".parse().expect("an address")]] {
+            let outcome = pod::add(ns.open(), &PodWiring { addresses, ..wiring("c1") });
+            assert!(matches!(outcome, Err(HostError::Setting(_) | HostError::Family(_))), "{outcome:?}");
+        }
+        for mtu in [0, 67, 70_000] {
+            assert!(pod::add(ns.open(), &PodWiring { mtu, ..wiring("c1") }).is_err(), "MTU {mtu}");
+        }
+        assert_eq!(kernel_state(stage), before);
+    });
+}
+
+/// Host routes need no IPv6, and a pod must not give the host a route by router advertisements.
+#[test]
+fn host_end_accepts_no_router_advertisements() {
+    on_stage(|stage| {
+        let ns = stage.netns("pod");
+        pod::add(ns.open(), &wiring("c1")).expect("wired");
+        assert_eq!(stage.run("sysctl -n net.ipv6.conf.enicc21c2d7785.accept_ra").trim(), "0");
+    });
+}
