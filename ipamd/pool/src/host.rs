@@ -159,7 +159,8 @@ impl Pool {
             }
             About::RemoveEni { slot } => self.unhosted(now, slot, outcome, out),
             About::Flush { address, tries } => {
-                let cooling = self.ledger.address(address).is_some_and(|a| matches!(a.state, State::Cooling { .. }));
+                let cooling =
+                    self.ledger.address(address).is_some_and(|a| matches!(a.state, State::Cooling { .. }));
                 if outcome.is_err() && tries < FLUSH_TRIES && cooling {
                     self.flush(now, address, tries + 1, out);
                 }

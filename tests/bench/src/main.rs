@@ -151,7 +151,8 @@ fn to_many(worker: &Worker, conf: &[u8], figures: &mut Figures) -> anyhow::Resul
     }
     let subjects: Vec<Subject> = (0..MANY).map(|n| Subject::new(n, 2_000_000)).collect();
     let (adds, drain) = worker.node.enter(|| {
-        let adds: anyhow::Result<Vec<Duration>> = subjects.iter().map(|s| plugin::run("ADD", s, conf)).collect();
+        let adds: anyhow::Result<Vec<Duration>> =
+            subjects.iter().map(|s| plugin::run("ADD", s, conf)).collect();
         let adds = adds?;
         anyhow::Ok((adds, plugin::all_at_once("DEL", &subjects, conf)?))
     })??;

@@ -55,8 +55,10 @@ pub(crate) fn run(verb: &str, subject: &Subject, conf: &[u8]) -> anyhow::Result<
 pub(crate) fn all_at_once(verb: &str, subjects: &[Subject], conf: &[u8]) -> anyhow::Result<Duration> {
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let runs: Vec<_> = subjects.iter().map(|subject| scope.spawn(move || run(verb, subject, conf))).collect();
-        runs.into_iter().try_for_each(|run| run.join().map_err(|_| anyhow::anyhow!("a thread died"))?.map(|_| ()))
+        let runs: Vec<_> =
+            subjects.iter().map(|subject| scope.spawn(move || run(verb, subject, conf))).collect();
+        runs.into_iter()
+            .try_for_each(|run| run.join().map_err(|_| anyhow::anyhow!("a thread died"))?.map(|_| ()))
     })?;
     Ok(began.elapsed())
 }

@@ -77,17 +77,19 @@ impl Daemon {
         line.trim().trim_end_matches(" kB").parse().context("VmRSS is not a number")
     }
 
-    /// Waits until the conflist is there: the node takes pods. Returns how long it took since the start.
+    /// Waits until the conflist is there and the socket answers: the node takes pods. Returns how long it took since the
+    /// start.
     ///
     /// # Errors
     /// The daemon died, or it takes longer than `patience`.
     pub fn wait_ready(&mut self, patience: Duration) -> anyhow::Result<Duration> {
-        let conflist = self.node.path(CONFLIST);
-        wait_for(patience, "the conflist", || {
+        let (conflist, socket) = (self.node.path(CONFLIST), self.node.path(SOCKET));
+        wait_for(patience, "the conflist and the socket", || {
             if let Some(status) = self.child.try_wait()? {
                 bail!("ipamd ended with {status}; its log:\n{}", self.log_tail());
             }
-            Ok(conflist.exists().then(|| self.started.elapsed()))
+            let answers = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+            Ok((conflist.exists() && answers()).then(|| self.started.elapsed()))
         })
         .with_context(|| format!("ipamd on {} is not ready; its log:\n{}", self.node.name(), self.log_tail()))
     }

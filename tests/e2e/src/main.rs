@@ -185,7 +185,9 @@ fn prove_packets(lab: &Lab, workers: &[Worker], pods: &[Pod], report: &mut Repor
         let node = worker.node.primary().context("the node has no address")?.address;
         report.prove(&format!("pod → {}", worker.node.name()), || proof::reaches(one, node, "node"));
     }
-    report.prove("a pod cannot speak under a foreign address", || proof::pod_cannot_spoof(one, first_b.address));
+    report.prove("a pod cannot speak under a foreign address", || {
+        proof::pod_cannot_spoof(one, first_b.address)
+    });
     report.prove("the VPC drops spoofed packets", || proof::vpc_drops_spoofed(lab, &a.node, first_b.address));
     report.prove("pods get no instance metadata token (hop limit 1)", || proof::metadata_is_closed(one));
     Ok(())

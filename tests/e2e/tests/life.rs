@@ -165,7 +165,7 @@ fn socket_turns_away_everyone_but_root() {
                   s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n'+bytes([0,0,0,4,0,0,0,0,0]))\ns.settimeout(5)\n\
                   try:\n  d=s.recv(100)\nexcept ConnectionError:\n  d=b''\nsys.exit(3 if d else 0)";
     let mut stranger = worker.node.command("setpriv");
-    stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", script]);
+    stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script]);
     let output = stranger.output().expect("setpriv and python3");
     assert_eq!(
         output.status.code(),
@@ -173,7 +173,7 @@ fn socket_turns_away_everyone_but_root() {
         "a stranger got an answer: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let root = worker.node.command("python3").args(["-c", script]).output().expect("python3");
+    let root = worker.node.command("/usr/bin/python3").args(["-c", script]).output().expect("python3");
     assert_eq!(root.status.code(), Some(3), "root must get an answer, or the test proves nothing");
 }
 

@@ -28,7 +28,9 @@ fn second_eni_of_prefixes_goes_back_after_a_burst() {
     bench.run();
     let began = bench.now;
     while bench.now.since(began) < Duration::from_secs(70) {
-        let Some(due) = bench.pool.next_deadline() else { panic!("nothing will ever wake the pool: {:?}", bench.pool.stats()) };
+        let Some(due) = bench.pool.next_deadline() else {
+            panic!("nothing will ever wake the pool: {:?}", bench.pool.stats())
+        };
         if due > bench.now {
             bench.now = due;
         }
