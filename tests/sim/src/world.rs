@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use podwire_pool::settings::Mode;
 use podwire_pool::{
-    Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, FailureClass, GrowBy, HostChange, Input, OpId, Pool, Record,
+    AddressState, Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass, GrowBy, HostChange, Input, OpId, Pool, Record,
     RequestId, Revision, Settings, Snapshot, SnapshotSource, Time,
 };
 
@@ -368,7 +368,11 @@ impl World {
                 Ok(())
             }
             Ec2Call::Attach { eni, .. } => {
-                let others = self.ec2.enis.values().filter(|e| e.ours && e.seen.place.is_some() && e.seen.id != *eni);
+                let rows = self.pool.rows();
+                let usable = [AddressState::Free, AddressState::Allocated];
+                let stays = |id: &EniId| rows.iter().any(|r| r.eni == *id && usable.contains(&r.state));
+                let here = self.ec2.enis.values().filter(|e| e.seen.place.is_some());
+                let others = here.filter(|e| e.ours && e.seen.id != *eni && stays(&e.seen.id));
                 let most = usize::try_from(limits.enis).unwrap_or(usize::MAX);
                 if others.count() >= most {
                     return broken("S9", format!("{eni} is to be attached beside {most} others"));
