@@ -108,7 +108,10 @@ impl Pool {
     /// When nothing is free and no growth is possible: the oldest cooled address (design §7).
     pub(crate) fn serve_from_cooling(&mut self, now: Time) {
         while self.requests.queued() > 0 && self.cannot_grow() && self.journal.failing().is_none() {
-            let Some((since, ip)) = self.ledger.oldest_cooling(&self.settings, |ip| self.ops.flushing(ip)) else { return };
+            let Some((since, ip)) = self.ledger.oldest_cooling(&self.settings, |ip| self.ops.flushing(ip))
+            else {
+                return;
+            };
             if now < since.after(COOLED_AT_LEAST) || self.ledger.pick(&self.settings).is_some() {
                 return;
             }
@@ -123,7 +126,9 @@ impl Pool {
         if self.requests.queued() == 0 || !self.cannot_grow() {
             return None;
         }
-        self.ledger.oldest_cooling(&self.settings, |ip| self.ops.flushing(ip)).map(|(since, _)| since.after(COOLED_AT_LEAST))
+        self.ledger
+            .oldest_cooling(&self.settings, |ip| self.ops.flushing(ip))
+            .map(|(since, _)| since.after(COOLED_AT_LEAST))
     }
 
     fn cannot_grow(&self) -> bool {

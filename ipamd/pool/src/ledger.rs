@@ -248,7 +248,8 @@ impl Ledger {
                 self.set_address(ip, State::Free { since: now });
                 continue;
             }
-            let longer = since.max(Time::from_ms(now.as_ms().saturating_sub(millis(cooldown)))).after(A_WHILE);
+            let longer =
+                since.max(Time::from_ms(now.as_ms().saturating_sub(millis(cooldown)))).after(A_WHILE);
             let state = self.addresses.get(&ip).map(|a| a.state.clone());
             let Some(State::Cooling { sandbox, .. }) = state else { break };
             self.set_address(ip, State::Cooling { since: longer, sandbox });

@@ -15,8 +15,8 @@ use crate::jitter::Jitter;
 use crate::journal::{Journal, Then};
 use crate::ledger::{Ledger, Phase};
 use crate::ops::Ops;
-use crate::requests::Requests;
 use crate::planted::Bug;
+use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::time::Time;
 use crate::tuning::Tuning;
@@ -175,8 +175,7 @@ impl Pool {
             self.flush(now, address, 1, out);
         }
         self.requests.forget_old(now);
-        let cooldown =
-            if self.planted(Bug::NeverCools) { Duration::ZERO } else { self.settings.cooldown };
+        let cooldown = if self.planted(Bug::NeverCools) { Duration::ZERO } else { self.settings.cooldown };
         self.ledger.warm_up(now, cooldown, |ip| self.ops.flushing(ip));
         self.serve(now, out);
         if !self.planted(Bug::ForgetsDeadlines) {

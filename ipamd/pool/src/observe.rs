@@ -75,7 +75,8 @@ impl Pool {
             let Some(eni) = self.ledger.eni(slot) else { continue };
             let Some(seen) = snapshot.enis.iter().find(|s| s.id == eni.id) else { continue };
             let listed = nets_of(seen);
-            let gone: Vec<IpNetwork> = eni.blocks.iter().copied().filter(|net| !listed.contains(net)).collect();
+            let gone: Vec<IpNetwork> =
+                eni.blocks.iter().copied().filter(|net| !listed.contains(net)).collect();
             for net in gone {
                 self.unassigned(now, slot, net);
             }
@@ -200,7 +201,9 @@ impl Pool {
                 self.suspect_eni(sight, slot, out);
                 return;
             }
-            Stage::Leaving(Exit::Delete) if seen.attached && eni.ec2_op.is_none() && sight.shows(eni.changed) => {
+            Stage::Leaving(Exit::Delete)
+                if seen.attached && eni.ec2_op.is_none() && sight.shows(eni.changed) =>
+            {
                 // An attach that was given up on came through after all.
                 eni.card = seen.card;
                 eni.device = seen.device;

@@ -151,7 +151,8 @@ impl Pool {
         if self.ledger.sandbox(key).is_none_or(|s| s.phase != Phase::Releasing(revision)) {
             return;
         }
-        let dropped = self.planted(Bug::DropsReleases) && self.ledger.sandbox(key).is_some_and(|s| s.waiting.is_empty());
+        let dropped = self.planted(Bug::DropsReleases)
+            && self.ledger.sandbox(key).is_some_and(|s| s.waiting.is_empty());
         if dropped {
             return;
         }

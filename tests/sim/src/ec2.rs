@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 use podwire_pool::{
-    AttachmentId, DeviceIndex, Ec2Answer, Ec2Call, EniId, FailureClass, GroupId, GrowBy, InstanceId, Mac, NetworkCard,
-    ObservedEni, OpId, SubnetId,
+    AttachmentId, DeviceIndex, Ec2Answer, Ec2Call, EniId, FailureClass, GroupId, GrowBy, InstanceId, Mac,
+    NetworkCard, ObservedEni, OpId, SubnetId,
 };
 
 /// How long ago a Describe may look at most. *Unit*: ms. Within what the pool allows for (its `DESCRIBE_LAG` is 10 s),
@@ -280,7 +280,13 @@ impl Ec2 {
     ///
     /// # Errors
     /// The class of EC2's refusal; nothing was done then.
-    pub fn execute(&mut self, op: OpId, call: &Ec2Call, at: u64, partial: bool) -> Result<Ec2Answer, FailureClass> {
+    pub fn execute(
+        &mut self,
+        op: OpId,
+        call: &Ec2Call,
+        at: u64,
+        partial: bool,
+    ) -> Result<Ec2Answer, FailureClass> {
         match call {
             Ec2Call::Assign { eni, by } => {
                 let known = self.enis.get(eni).ok_or(FailureClass::NotFound)?;
@@ -332,7 +338,8 @@ impl Ec2 {
                     return Err(FailureClass::Busy);
                 }
                 if let Some(gone) = self.enis.remove(eni) {
-                    let mut nets: Vec<IpNetwork> = gone.seen.singles.into_iter().map(IpNetwork::from).collect();
+                    let mut nets: Vec<IpNetwork> =
+                        gone.seen.singles.into_iter().map(IpNetwork::from).collect();
                     nets.extend(gone.seen.prefixes);
                     self.put_back(&nets);
                 }

@@ -212,10 +212,21 @@ pub fn suite() -> Vec<(&'static str, World, Budget)> {
     let budget = Budget { lives: 4, crashes: 1, lost: 0, waits: 3, kills: 1 };
     let worlds = [
         ("two addresses, three pods", small_world(3, full, one), budget),
-        ("growing on one ENI", small_world(2, Warm::DemandDriven, one), Budget { lost: 1, lives: 3, ..budget }),
-        ("growing on two ENIs", small_world(2, Warm::DemandDriven, two), Budget { lost: 1, lives: 3, ..budget }),
+        (
+            "growing on one ENI",
+            small_world(2, Warm::DemandDriven, one),
+            Budget { lost: 1, lives: 3, ..budget },
+        ),
+        (
+            "growing on two ENIs",
+            small_world(2, Warm::DemandDriven, two),
+            Budget { lost: 1, lives: 3, ..budget },
+        ),
     ];
-    worlds.into_iter().filter_map(|(name, world, budget)| Some((name, warmed_up(world).ok()?, budget))).collect()
+    worlds
+        .into_iter()
+        .filter_map(|(name, world, budget)| Some((name, warmed_up(world).ok()?, budget)))
+        .collect()
 }
 
 /// Runs a world without faults until nothing is open: the state to explore from.

@@ -73,7 +73,12 @@ impl Oracle {
     ///
     /// # Errors
     /// S1, S2, S3, S4, S7 or S8.
-    pub fn decided(&mut self, scene: Scene<'_>, revision: Revision, records: &[Record]) -> Result<(), Violation> {
+    pub fn decided(
+        &mut self,
+        scene: Scene<'_>,
+        revision: Revision,
+        records: &[Record],
+    ) -> Result<(), Violation> {
         for record in records {
             match record {
                 Record::Allocated { sandbox, addresses, at, .. } => {
@@ -117,10 +122,16 @@ impl Oracle {
 
     fn judge_allocation(&self, scene: Scene<'_>, sandbox: &SandboxKey, ip: IpAddr) -> Result<(), Violation> {
         if let Some(other) = self.promised.get(&ip) {
-            return broken("S1", format!("{ip} goes to {} while {} holds it", sandbox.container_id, other.container_id));
+            return broken(
+                "S1",
+                format!("{ip} goes to {} while {} holds it", sandbox.container_id, other.container_id),
+            );
         }
         if let Some(live) = scene.runtime.pods.iter().find(|p| p.life == Life::Live(ip)) {
-            return broken("S1", format!("{ip} goes to {} while {} lives", sandbox.container_id, live.key.container_id));
+            return broken(
+                "S1",
+                format!("{ip} goes to {} while {} lives", sandbox.container_id, live.key.container_id),
+            );
         }
         if let Some(revision) = self.releasing.get(&ip) {
             return broken("S7", format!("{ip} is used again before its release ({revision}) is on disk"));
@@ -143,7 +154,8 @@ impl Oracle {
             return broken("S3", format!("{ip} is an ENI's own address"));
         }
         let Some(eni) = scene.ec2.carrier(ip) else {
-            let tampered = self.tampered.iter().any(|id| scene.ec2.enis.get(id).is_none_or(|e| e.carries(ip)));
+            let tampered =
+                self.tampered.iter().any(|id| scene.ec2.enis.get(id).is_none_or(|e| e.carries(ip)));
             if tampered {
                 return Ok(());
             }
@@ -210,25 +222,45 @@ impl Oracle {
         Ok(())
     }
 
-    fn judge_removal(&self, scene: Scene<'_>, eni: &TrueEni, nets: Option<&[IpNetwork]>) -> Result<(), Violation> {
+    fn judge_removal(
+        &self,
+        scene: Scene<'_>,
+        eni: &TrueEni,
+        nets: Option<&[IpNetwork]>,
+    ) -> Result<(), Violation> {
         let concerned = |ip: IpAddr| match nets {
             Some(nets) => nets.iter().any(|n| n.contains(ip)) && eni.carries(ip),
             None => eni.carries(ip) && eni.seen.place.is_some(),
         };
         if let Some((ip, key)) = self.promised.iter().find(|(ip, _)| concerned(**ip)) {
-            return broken("S5", format!("{ip} is taken from {} while {} holds it", eni.seen.id, key.container_id));
+            return broken(
+                "S5",
+                format!("{ip} is taken from {} while {} holds it", eni.seen.id, key.container_id),
+            );
         }
         if let Some((ip, rev)) = self.releasing.iter().find(|(ip, _)| concerned(**ip)) {
-            return broken("S7", format!("{ip} is taken from {} before its release ({rev}) is on disk", eni.seen.id));
+            return broken(
+                "S7",
+                format!("{ip} is taken from {} before its release ({rev}) is on disk", eni.seen.id),
+            );
         }
         let live = scene.runtime.pods.iter().find_map(|p| match p.life {
             Life::Live(ip) if concerned(ip) => Some((ip, p)),
-            Life::Idle | Life::Adding(_) | Life::Live(_) | Life::Failed | Life::Deleting(_) | Life::Deleted => None,
+            Life::Idle
+            | Life::Adding(_)
+            | Life::Live(_)
+            | Life::Failed
+            | Life::Deleting(_)
+            | Life::Deleted => None,
         });
         if let Some((ip, pod)) = live {
-            return broken("S5", format!("{ip} is taken from {} while {} lives", eni.seen.id, pod.key.container_id));
+            return broken(
+                "S5",
+                format!("{ip} is taken from {} while {} lives", eni.seen.id, pod.key.container_id),
+            );
         }
-        let cooling = self.rests.iter().find(|(ip, since)| concerned(**ip) && scene.now < **since + scene.cooldown);
+        let cooling =
+            self.rests.iter().find(|(ip, since)| concerned(**ip) && scene.now < **since + scene.cooldown);
         if let Some((ip, _)) = cooling {
             return broken("S5", format!("{ip} is taken from {} while it cools", eni.seen.id));
         }
@@ -244,9 +276,10 @@ impl Oracle {
             HostChange::RemoveSources { nets, device, .. } => {
                 let hit = self.promised.keys().find(|ip| nets.iter().any(|n| n.contains(**ip)));
                 if let Some(ip) = hit
-                    && scene.ec2.carrier(*ip).is_some_and(|e| {
-                        e.seen.place.as_ref().is_some_and(|(_, d)| d == device)
-                    })
+                    && scene
+                        .ec2
+                        .carrier(*ip)
+                        .is_some_and(|e| e.seen.place.as_ref().is_some_and(|(_, d)| d == device))
                 {
                     return broken("S5", format!("the host forgets {ip}, which is held"));
                 }
@@ -257,7 +290,9 @@ impl Oracle {
                 self.judge_removal(scene, truth, None)
             }
             HostChange::Flush { address } => match self.releasing.get(address) {
-                Some(rev) => broken("S7", format!("{address} is flushed before its release ({rev}) is on disk")),
+                Some(rev) => {
+                    broken("S7", format!("{address} is flushed before its release ({rev}) is on disk"))
+                }
                 None => Ok(()),
             },
             HostChange::ConfigureEni { .. } | HostChange::AddSources { .. } => Ok(()),
@@ -273,7 +308,10 @@ impl Oracle {
         for pod in &scene.runtime.pods {
             let Life::Live(ip) = pod.life else { continue };
             if let Some(other) = seen.insert(ip, &pod.key) {
-                return broken("S1", format!("{ip} is held by {} and {}", pod.key.container_id, other.container_id));
+                return broken(
+                    "S1",
+                    format!("{ip} is held by {} and {}", pod.key.container_id, other.container_id),
+                );
             }
             self.judge_usable(scene, ip)?;
         }

@@ -121,7 +121,13 @@ pub fn run_planted(seed: u64, steps: u64, bug: podwire_pool::Bug) -> Result<Repo
     run_world(seed, stream, swarm, world, steps)
 }
 
-fn run_world(seed: u64, stream: Seeded, swarm: Swarm, world: World, steps: u64) -> Result<Report, Box<Failure>> {
+fn run_world(
+    seed: u64,
+    stream: Seeded,
+    swarm: Swarm,
+    world: World,
+    steps: u64,
+) -> Result<Report, Box<Failure>> {
     let mut engine = Engine {
         seed: stream,
         swarm,
@@ -166,7 +172,8 @@ impl Engine {
             return;
         }
         self.crashes = self.world.tally.crashes;
-        let old = |m: &Matter| matches!(m, Matter::Exec(_) | Matter::Reply(_) | Matter::Host(_) | Matter::Fsync);
+        let old =
+            |m: &Matter| matches!(m, Matter::Exec(_) | Matter::Reply(_) | Matter::Host(_) | Matter::Fsync);
         self.scheduled.retain(|m| !old(m));
         self.agenda.retain(|_, (m, _)| !old(m));
     }
@@ -322,7 +329,8 @@ impl Engine {
             if self.scheduled.contains(&matter) {
                 continue;
             }
-            let delay = if kind == 2 { swarm.host.draw(&mut self.seed) } else { swarm.ec2.draw(&mut self.seed) };
+            let delay =
+                if kind == 2 { swarm.host.draw(&mut self.seed) } else { swarm.ec2.draw(&mut self.seed) };
             let delay = if self.calm { delay.min(2_000) } else { delay };
             let action = match matter {
                 Matter::Exec(op) => {
@@ -349,8 +357,14 @@ impl Engine {
 
     fn schedule_outside(&mut self) {
         let swarm = self.swarm;
-        let new: Vec<(RequestId, bool)> =
-            self.world.runtime.messages.iter().filter(|(_, m)| !m.arrived).map(|(r, m)| (*r, m.again)).collect();
+        let new: Vec<(RequestId, bool)> = self
+            .world
+            .runtime
+            .messages
+            .iter()
+            .filter(|(_, m)| !m.arrived)
+            .map(|(r, m)| (*r, m.again))
+            .collect();
         for (request, again) in new {
             let delay = if again { 5_000 } else { swarm.wire.draw(&mut self.seed) };
             self.plan(Matter::Arrive(request), delay, Action::Arrive(request));

@@ -119,5 +119,10 @@ pub fn key(pod: usize, life: u32) -> SandboxKey {
 /// The pod behind a slot.
 #[must_use]
 pub fn pod_ref(pod: usize) -> PodRef {
-    PodRef { namespace: "default".into(), name: format!("pod{pod}").into(), uid: "".into(), network: "aws-cni".into() }
+    PodRef {
+        namespace: "default".into(),
+        name: format!("pod{pod}").into(),
+        uid: "".into(),
+        network: "aws-cni".into(),
+    }
 }

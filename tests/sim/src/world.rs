@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use podwire_pool::settings::Mode;
 use podwire_pool::{
-    AddressState, Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass, GrowBy, HostChange, Input, OpId, Pool, Record,
-    RequestId, Revision, Settings, Snapshot, SnapshotSource, Time,
+    AddressState, Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass, GrowBy,
+    HostChange, Input, OpId, Pool, Record, RequestId, Revision, Settings, Snapshot, SnapshotSource, Time,
 };
 
 use crate::ec2::{Ec2, LAG_MS};
@@ -416,11 +416,15 @@ impl World {
         if deadline.is_some_and(|at| at <= self.now) {
             self.input(Input::Timer)?;
         }
-        let late = self.runtime.messages.values().find(|m| {
-            m.arrived && !m.dead && m.ask == Ask::Add && m.deadline <= self.now
-        });
+        let late = self
+            .runtime
+            .messages
+            .values()
+            .find(|m| m.arrived && !m.dead && m.ask == Ask::Add && m.deadline <= self.now);
         match late {
-            Some(m) => broken("L2", format!("the ADD of {} was not answered by its deadline", m.key.container_id)),
+            Some(m) => {
+                broken("L2", format!("the ADD of {} was not answered by its deadline", m.key.container_id))
+            }
             None => Ok(()),
         }
     }
@@ -462,7 +466,8 @@ impl World {
         if outcome.is_ok()
             && let Ec2Call::Detach { .. } = call
         {
-            let here: Vec<_> = self.ec2.enis.values().filter_map(|e| e.seen.place.as_ref().map(|(_, d)| *d)).collect();
+            let here: Vec<_> =
+                self.ec2.enis.values().filter_map(|e| e.seen.place.as_ref().map(|(_, d)| *d)).collect();
             self.host.devices.retain(|device, _| here.contains(device));
         }
         Ok(outcome)
@@ -529,10 +534,10 @@ impl World {
         self.oracle.crashed(&self.disk.durable);
         for (op, open) in std::mem::take(&mut self.open) {
             match open {
-                Open::Ec2(call, None) if keep % 2 == 0 && !matches!(call, Ec2Call::Describe { .. }) => {
+                Open::Ec2(call, None) if keep.is_multiple_of(2) && !matches!(call, Ec2Call::Describe { .. }) => {
                     self.late.insert(op, call);
                 }
-                Open::Host(change) if keep % 2 == 0 => {
+                Open::Host(change) if keep.is_multiple_of(2) => {
                     let _: Result<(), Box<str>> = self.host.execute(&change, &self.ec2);
                 }
                 Open::Ec2(..) | Open::Host(_) => {}
@@ -613,7 +618,8 @@ impl World {
         if !same {
             self.renew(pod);
         }
-        self.marks.sometimes("a key comes back", same && self.runtime.pods.get(pod).is_some_and(|p| p.ended > 0));
+        self.marks
+            .sometimes("a key comes back", same && self.runtime.pods.get(pod).is_some_and(|p| p.ended > 0));
         self.message(pod, Ask::Add);
     }
 
@@ -728,7 +734,9 @@ impl World {
             return broken("S13", format!("request {request} is answered, but nobody asks"));
         };
         match (&message.ask, answer) {
-            (Ask::Add, Answer::Allocated { addresses, .. }) => self.add_answered(request, &message, &addresses),
+            (Ask::Add, Answer::Allocated { addresses, .. }) => {
+                self.add_answered(request, &message, &addresses)
+            }
             (Ask::Add, Answer::Refused(cause)) => self.add_refused(request, &message, &cause),
             (Ask::Del, Answer::Released(addresses)) => self.del_answered(request, &message, &addresses),
             (Ask::Del, Answer::Refused(Cause::LedgerUnwritable { .. } | Cause::QueueFull)) => {
@@ -755,11 +763,19 @@ impl World {
         }
     }
 
-    fn add_answered(&mut self, request: RequestId, message: &Message, addresses: &[IpAddr]) -> Result<(), Violation> {
+    fn add_answered(
+        &mut self,
+        request: RequestId,
+        message: &Message,
+        addresses: &[IpAddr],
+    ) -> Result<(), Violation> {
         self.runtime.messages.remove(&request);
         let [ip] = addresses else { return broken("S8", format!("{addresses:?} for one pod")) };
         if self.oracle.durable.get(ip) != Some(&message.key) {
-            return broken("S6", format!("{ip} is shown to {} before it is on disk", message.key.container_id));
+            return broken(
+                "S6",
+                format!("{ip} is shown to {} before it is on disk", message.key.container_id),
+            );
         }
         self.oracle.judge_usable(self.scene(false), *ip)?;
         if message.dead {
@@ -780,7 +796,10 @@ impl World {
         self.tally.refused += 1;
         self.marks.reach(match cause {
             Cause::SandboxDeleted { .. } => {
-                return broken("S8", format!("the ADD of {} is refused as deleted", message.key.container_id));
+                return broken(
+                    "S8",
+                    format!("the ADD of {} is refused as deleted", message.key.container_id),
+                );
             }
             Cause::NodeFull { .. } => "refused: node full",
             Cause::Starting => "refused: starting",
@@ -802,13 +821,22 @@ impl World {
         Ok(())
     }
 
-    fn del_answered(&mut self, request: RequestId, message: &Message, addresses: &[IpAddr]) -> Result<(), Violation> {
+    fn del_answered(
+        &mut self,
+        request: RequestId,
+        message: &Message,
+        addresses: &[IpAddr],
+    ) -> Result<(), Violation> {
         self.runtime.messages.remove(&request);
         self.tally.dels += 1;
         if let Some((ip, _)) = self.oracle.durable.iter().find(|(_, k)| **k == message.key) {
-            return broken("S6", format!("the DEL of {} is answered, {ip} is not free on disk", message.key.container_id));
+            return broken(
+                "S6",
+                format!("the DEL of {} is answered, {ip} is not free on disk", message.key.container_id),
+            );
         }
-        let stranger = addresses.iter().find(|ip| self.oracle.promised.get(*ip).is_some_and(|k| *k == message.key));
+        let stranger =
+            addresses.iter().find(|ip| self.oracle.promised.get(*ip).is_some_and(|k| *k == message.key));
         if let Some(ip) = stranger {
             return broken("S6", format!("{ip} is reported released and held"));
         }
@@ -862,7 +890,8 @@ fn failure(class: FailureClass) -> Ec2Failure {
 }
 
 fn open_intent(records: &[Record]) -> bool {
-    let open = records.iter().filter_map(|r| if let Record::Intent { op, .. } = r { Some(*op) } else { None });
+    let open =
+        records.iter().filter_map(|r| if let Record::Intent { op, .. } = r { Some(*op) } else { None });
     let settled = |op: &OpId| records.iter().any(|r| matches!(r, Record::Settled { op: s } if s == op));
     open.into_iter().any(|op| !settled(&op))
 }

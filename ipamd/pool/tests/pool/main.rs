@@ -9,3 +9,4 @@
 
 mod bench;
 mod first_boot;
+mod incumbent;

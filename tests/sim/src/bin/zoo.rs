@@ -30,7 +30,9 @@ fn zoo() {
                 let found = podwire_sim::exhaustive::explore(world, budget, depth, 1_000_000);
                 match found {
                     Ok(explored) => println!("    {name}: not found, {explored:?}"),
-                    Err(finding) => println!("    {name}: {} in {} actions", finding.violation, finding.path.len()),
+                    Err(finding) => {
+                        println!("    {name}: {} in {} actions", finding.violation, finding.path.len())
+                    }
                 }
             }
         }

@@ -48,9 +48,11 @@ fn random_engine_finds_every_planted_bug() {
 
 #[test]
 fn every_invariant_finds_a_planted_bug() {
-    let judges: BTreeSet<&str> = Bug::ALL.into_iter().flat_map(|bug| expected(bug).0.iter().copied()).collect();
+    let judges: BTreeSet<&str> =
+        Bug::ALL.into_iter().flat_map(|bug| expected(bug).0.iter().copied()).collect();
     let all = [
-        "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "L1", "L2", "L3", "L4", "L5",
+        "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "L1", "L2", "L3",
+        "L4", "L5",
     ];
     for id in all {
         assert!(judges.contains(id), "nothing shows that {id} is judged");
