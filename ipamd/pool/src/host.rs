@@ -35,7 +35,7 @@ impl Pool {
                 Stage::Attached if !eni.configured || eni.refresh => self.configure(slot),
                 Stage::Attached => self.next_sources(slot),
                 Stage::Leaving(Exit::Unhost) if self.displaced(slot) => {
-                    self.to_detach(slot);
+                    self.go_detach(slot);
                     None
                 }
                 Stage::Leaving(Exit::Unhost) => {
@@ -62,7 +62,7 @@ impl Pool {
         self.ledger.enis().any(|(other, e)| other != slot && same(e))
     }
 
-    fn to_detach(&mut self, slot: Slot) {
+    fn go_detach(&mut self, slot: Slot) {
         if let Some(eni) = self.ledger.eni_mut(slot) {
             eni.configured = false;
             eni.stage = Stage::Leaving(Exit::Detach);
@@ -248,7 +248,7 @@ impl Pool {
         let done = self.host_step(now, slot, outcome, out);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         if eni.stage == Stage::Leaving(Exit::Unhost) && (done || eni.host_retry.tries() >= UNHOST_TRIES) {
-            self.to_detach(slot);
+            self.go_detach(slot);
         }
     }
 }

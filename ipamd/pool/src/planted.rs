@@ -5,7 +5,10 @@ use crate::machine::Pool;
 
 /// A known bug: each breaks one promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(not(feature = "planted"), allow(dead_code, reason = "only the simulator plants bugs"))]
+#[cfg_attr(
+    not(feature = "planted"),
+    allow(dead_code, unreachable_pub, reason = "only the simulator plants bugs")
+)]
 pub enum Bug {
     /// A restart forgets what sandboxes hold (S1).
     ForgetsAllocations,

@@ -113,7 +113,7 @@ fn by_addresses(settings: &Settings, census: &Census, warm: u32, minimum: u32) -
     if short > 0 || census.coming > 0 || census.waiting > 0 {
         return Verdict { short, ..Verdict::default() };
     }
-    let over = available.saturating_sub(warm).min(total.saturating_sub(minimum));
+    let over = available.saturating_sub(warm).min(total.saturating_sub(minimum)).min(census.free);
     match settings.mode {
         Mode::SecondaryIp => {
             let over_prefixes = census.idle_prefixes.min(over / PREFIX_SIZE);
@@ -183,3 +183,6 @@ fn by_prefixes(settings: &Settings, census: &Census, target: u32) -> Verdict {
     let over_prefixes = census.idle_prefixes.saturating_sub(target);
     Verdict { over_prefixes, over_eni: over_prefixes * PREFIX_SIZE, ..Verdict::default() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ pub mod marks;
 pub mod oracle;
 pub mod random;
 pub mod runtime;
+pub mod script;
 pub mod swarm;
 pub mod tape;
 pub mod world;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use podwire_pool::{FailureClass, OpId, RequestId, Time};
 
@@ -45,6 +46,8 @@ pub struct Report {
     pub tally: Tally,
     /// Rare states reached.
     pub marks: Marks,
+    /// Hash of every input and effect, when a diary was kept.
+    pub trace_hash: u64,
 }
 
 impl Report {
@@ -138,7 +141,12 @@ fn run_world(
     };
     let outcome = engine.safety(steps).and_then(|()| engine.liveness());
     match outcome {
-        Ok(()) => Ok(Report { seeds: 1, tally: engine.world.tally, marks: engine.world.marks }),
+        Ok(()) => {
+            let mut hasher = DefaultHasher::new();
+            engine.world.diary.hash(&mut hasher);
+            let trace_hash = hasher.finish();
+            Ok(Report { seeds: 1, tally: engine.world.tally, marks: engine.world.marks, trace_hash })
+        }
         Err(violation) => {
             let trace = engine.trace.into_iter().rev().take(400).collect();
             let diary = engine.world.diary.unwrap_or_default();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use podwire_pool::settings::Mode;
 use podwire_pool::{
-    Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, FailureClass, GrowBy, HostChange, Input, OpId,
-    Pool, Record, RequestId, Revision, Settings, Snapshot, SnapshotSource, Time,
+    AddressState, Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass, GrowBy,
+    HostChange, Input, OpId, Pool, Record, RequestId, Revision, Settings, Snapshot, SnapshotSource, Time,
 };
 
 use crate::ec2::{Ec2, LAG_MS};
@@ -368,8 +368,11 @@ impl World {
                 Ok(())
             }
             Ec2Call::Attach { eni, .. } => {
-                let others =
-                    self.ec2.enis.values().filter(|e| e.ours && e.seen.place.is_some() && e.seen.id != *eni);
+                let rows = self.pool.rows();
+                let usable = [AddressState::Free, AddressState::Allocated];
+                let stays = |id: &EniId| rows.iter().any(|r| r.eni == *id && usable.contains(&r.state));
+                let here = self.ec2.enis.values().filter(|e| e.seen.place.is_some());
+                let others = here.filter(|e| e.ours && e.seen.id != *eni && stays(&e.seen.id));
                 let most = usize::try_from(limits.enis).unwrap_or(usize::MAX);
                 if others.count() >= most {
                     return broken("S9", format!("{eni} is to be attached beside {most} others"));
@@ -531,10 +534,10 @@ impl World {
         self.oracle.crashed(&self.disk.durable);
         for (op, open) in std::mem::take(&mut self.open) {
             match open {
-                Open::Ec2(call, None) if keep % 2 == 0 && !matches!(call, Ec2Call::Describe { .. }) => {
+                Open::Ec2(call, None) if keep.is_multiple_of(2) && !matches!(call, Ec2Call::Describe { .. }) => {
                     self.late.insert(op, call);
                 }
-                Open::Host(change) if keep % 2 == 0 => {
+                Open::Host(change) if keep.is_multiple_of(2) => {
                     let _: Result<(), Box<str>> = self.host.execute(&change, &self.ec2);
                 }
                 Open::Ec2(..) | Open::Host(_) => {}

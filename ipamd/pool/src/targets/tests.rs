@@ -1,0 +1,174 @@
+//! The arithmetic against the incumbent's tables (incumbent-testcases A) and over complete small domains.
+
+use std::time::Duration;
+
+use super::{Census, Verdict, ceiling, verdict};
+use crate::ids::{BootId, InstanceId};
+use crate::settings::{Limits, Mode, Settings, Warm};
+
+fn settings(mode: Mode, warm: Warm) -> Settings {
+    Settings {
+        instance: InstanceId::new("i-1"),
+        boot: BootId::new("b-1"),
+        mode,
+        warm,
+        limits: Limits { enis: 3, ipv4_per_eni: 15 },
+        max_eni: None,
+        max_pods: 110,
+        primary_excluded: false,
+        manage_untagged: false,
+        cooldown: Duration::from_secs(30),
+        seed: 1,
+    }
+}
+
+fn by_ips(ip: u32, minimum: u32) -> Warm {
+    Warm::Targets { ip, minimum, eni: 1, prefix: 1 }
+}
+
+fn singles(total: u32, held: u32) -> Census {
+    Census { total, held, free: total - held, ..Census::default() }
+}
+
+/// A08, A05: W, M, total, assigned → short, over.
+#[test]
+fn single_addresses_follow_the_incumbents_targets() {
+    for (w, m, total, held, short, over) in [
+        (2, 5, 0, 0, 5, 0),
+        (2, 5, 5, 0, 0, 0),
+        (2, 5, 9, 0, 0, 4),
+        (0, 10, 14, 3, 0, 4),
+        (1, 1, 3, 3, 1, 0),
+        (1, 0, 4, 2, 0, 1),
+        (1, 0, 3, 2, 0, 0),
+    ] {
+        let is = verdict(&settings(Mode::SecondaryIp, by_ips(w, m)), &singles(total, held));
+        assert_eq!((is.short, is.over), (short, over), "W={w} M={m} T={total} A={held}");
+    }
+}
+
+/// A04: W = 5 with prefixes: prefixes, assigned → prefixes short and over.
+#[test]
+fn prefixes_follow_the_incumbents_targets() {
+    for (prefixes, held, short, over) in
+        [(0, 0, 1, 0), (2, 0, 0, 1), (1, 0, 0, 0), (1, 12, 1, 0), (3, 20, 0, 1)]
+    {
+        let census = Census {
+            total: prefixes * 16,
+            held,
+            free: prefixes * 16 - held,
+            prefixes,
+            idle_prefixes: prefixes - u32::div_ceil(held, 16),
+            ..Census::default()
+        };
+        let is = verdict(&settings(Mode::Prefix, by_ips(5, 0)), &census);
+        assert_eq!(
+            (is.short.div_ceil(16), is.over_prefixes),
+            (short, over),
+            "{prefixes} prefixes, {held} held"
+        );
+    }
+}
+
+/// B01: an ENI may go only when the others still meet W and M. Its two or one addresses, all unused.
+#[test]
+fn an_eni_goes_only_when_the_others_meet_the_targets() {
+    let census = Census { total: 5, held: 2, free: 3, ..Census::default() };
+    for (w, m, two, one) in
+        [(3, 1, false, false), (1, 5, false, false), (2, 4, false, true), (0, 3, true, true)]
+    {
+        let is = verdict(&settings(Mode::SecondaryIp, by_ips(w, m)), &census);
+        assert_eq!((is.over_eni >= 2, is.over_eni >= 1), (two, one), "W={w} M={m}: {is:?}");
+    }
+}
+
+#[test]
+fn whole_enis_are_kept_warm_and_filled() {
+    let warm = Warm::Targets { ip: 0, minimum: 0, eni: 1, prefix: 1 };
+    let settings = settings(Mode::SecondaryIp, warm);
+    let low = verdict(&settings, &singles(14, 1));
+    assert!(low.fill && low.short == 1, "{low:?}");
+    assert_eq!(verdict(&settings, &singles(28, 14)), Verdict::default());
+    assert_eq!(verdict(&settings, &singles(28, 0)).over_eni, 14, "one of two idle ENIs may go");
+    assert_eq!(verdict(&settings, &singles(28, 1)).over_eni, 0, "27 free are less than two ENIs' worth");
+}
+
+#[test]
+fn zero_targets_still_leave_one_address() {
+    let none = Warm::Targets { ip: 0, minimum: 0, eni: 0, prefix: 0 };
+    assert_eq!(verdict(&settings(Mode::SecondaryIp, none), &singles(0, 0)).short, 1);
+    assert_eq!(verdict(&settings(Mode::Prefix, none), &Census::default()).short, 16);
+    assert_eq!(verdict(&settings(Mode::SecondaryIp, none), &singles(5, 4)).short, 0);
+}
+
+#[test]
+fn targets_stop_at_max_pods() {
+    let mut few = settings(Mode::SecondaryIp, by_ips(5, 0));
+    few.max_pods = 8;
+    assert_eq!(verdict(&few, &singles(8, 8)).short, 0);
+    assert_eq!(verdict(&few, &singles(7, 7)).short, 5);
+}
+
+#[test]
+fn demand_counts_pods_that_are_bound_and_not_wired_yet() {
+    let settings = settings(Mode::SecondaryIp, Warm::DemandDriven);
+    let census = Census { total: 4, held: 4, bound: Some(10), ..Census::default() };
+    assert_eq!(verdict(&settings, &census).short, 7, "six pods and one in reserve");
+    let unknown = Census { bound: None, ..census };
+    assert_eq!(verdict(&settings, &unknown).short, 1);
+    let waiting = Census { waiting: 6, ..unknown };
+    assert_eq!(verdict(&settings, &waiting).short, 7);
+    let both = Census { waiting: 6, ..census };
+    assert_eq!(verdict(&settings, &both).short, 7, "a pod that waits is one of those bound");
+}
+
+/// Over every census of a small domain: what is short never goes beyond the ceiling, nothing is short and over at once,
+/// giving back what is over never makes anything short, and filling what is short never makes anything over.
+#[test]
+fn verdicts_are_stable_over_a_complete_small_domain() {
+    let warms = [
+        Warm::DemandDriven,
+        by_ips(2, 0),
+        by_ips(2, 5),
+        by_ips(0, 4),
+        Warm::Targets { ip: 0, minimum: 0, eni: 1, prefix: 1 },
+        Warm::Targets { ip: 0, minimum: 0, eni: 0, prefix: 0 },
+    ];
+    for warm in warms {
+        let mut settings = settings(Mode::SecondaryIp, warm);
+        settings.max_pods = 9;
+        for held in 0..=9 {
+            for free in 0..=9 {
+                for resting in 0..=3 {
+                    for waiting in 0..=3 {
+                        for bound in [None, Some(0), Some(5), Some(12)] {
+                            let total = held + free + resting;
+                            let census =
+                                Census { held, free, resting, total, waiting, bound, ..Census::default() };
+                            judge(&settings, &census);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn judge(settings: &Settings, census: &Census) {
+    let is = verdict(settings, census);
+    assert!(is.short == 0 || is.over + is.over_prefixes + is.over_eni == 0, "{census:?}: {is:?}");
+    assert!(is.over <= census.free, "{census:?}: {is:?}");
+    if matches!(settings.warm, Warm::DemandDriven) {
+        let ceiling = ceiling(settings, census.resting);
+        assert!(is.short == 0 || census.total + is.short <= ceiling, "{census:?}: {is:?}");
+    }
+    let less = Census { free: census.free - is.over, total: census.total - is.over, ..*census };
+    if is.over > 0 {
+        assert_eq!(verdict(settings, &less).short, 0, "{census:?}: {is:?} flaps");
+    }
+    let more = Census { free: census.free + is.short, total: census.total + is.short, ..*census };
+    if is.short > 0 && !is.fill {
+        let then = verdict(settings, &more);
+        assert_eq!(then.over + then.over_eni, 0, "{census:?}: {is:?} flaps");
+    }
+}

@@ -1,0 +1,8 @@
+//! What must hold on every change: random seeds, the explorer, the tape, named scenarios, and (with the feature
+//! `planted`) the bug zoo.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that finds what it did not expect has to stop")]
+
+mod engines;
+mod scenarios;
+#[cfg(feature = "planted")]
+mod zoo;
