@@ -209,10 +209,10 @@ impl LinkWatch {
 
 impl Drop for LinkWatch {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(|_| ())) {
-                eprintln!("ip monitor {} cannot be ended: {error}", self.child.id());
-            }
+        if let Ok(None) = self.child.try_wait()
+            && let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(|_| ()))
+        {
+            eprintln!("ip monitor {} cannot be ended: {error}", self.child.id());
         }
     }
 }

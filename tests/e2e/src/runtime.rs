@@ -86,14 +86,14 @@ pub fn execute_raw(node: &Node, program: &Path, env: &[(&str, &str)], stdin: &[u
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let began = Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot execute {}", program.display()))?;
-    if let Some(mut pipe) = child.stdin.take() {
+    let mut pipe = child.stdin.take().context("the plugin has no standard input")?;
+    match pipe.write_all(stdin) {
+        Ok(()) => {}
         // A plugin that refuses before it reads closes the pipe; that is its right.
-        if let Err(error) = pipe.write_all(stdin) {
-            if error.kind() != std::io::ErrorKind::BrokenPipe {
-                return Err(error).context("cannot write the plugin's configuration");
-            }
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        Err(error) => return Err(error).context("cannot write the plugin's configuration"),
     }
+    drop(pipe);
     let Output { status, stdout, stderr } = child.wait_with_output()?;
     let took = began.elapsed();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

@@ -534,7 +534,9 @@ impl World {
         self.oracle.crashed(&self.disk.durable);
         for (op, open) in std::mem::take(&mut self.open) {
             match open {
-                Open::Ec2(call, None) if keep.is_multiple_of(2) && !matches!(call, Ec2Call::Describe { .. }) => {
+                Open::Ec2(call, None)
+                    if keep.is_multiple_of(2) && !matches!(call, Ec2Call::Describe { .. }) =>
+                {
                     self.late.insert(op, call);
                 }
                 Open::Host(change) if keep.is_multiple_of(2) => {
