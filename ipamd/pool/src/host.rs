@@ -25,7 +25,12 @@ const UNHOST_TRIES: u32 = 5;
 impl Pool {
     /// Sends the next host change of every ENI that needs one: one at a time for each.
     pub(crate) fn tend_hosts(&mut self, now: Time, out: &mut Vec<Effect>) {
-        for slot in self.ledger.slots() {
+        let settled = |e: &Eni| {
+            let listed = e.configured && !e.refresh && e.adding.is_empty() && e.dropping.is_empty();
+            e.stage == Stage::Attached && listed
+        };
+        let busy: Vec<Slot> = self.ledger.enis().filter(|(_, e)| !settled(e)).map(|(slot, _)| slot).collect();
+        for slot in busy {
             let Some(eni) = self.ledger.eni(slot) else { continue };
             if eni.host_op.is_some() || !eni.ours() || !eni.host_retry.open(now) {
                 continue;

@@ -23,7 +23,9 @@ const DELETE_TRIES: u32 = 5;
 impl Pool {
     /// The next EC2 step in the life of each ENI.
     pub(crate) fn tend_lives(&mut self, now: Time, out: &mut Vec<Effect>) {
-        for slot in self.ledger.slots() {
+        let settled = |e: &Eni| e.stage == Stage::Attached && !e.wants_termination && e.stuck.is_empty();
+        let busy: Vec<Slot> = self.ledger.enis().filter(|(_, e)| !settled(e)).map(|(slot, _)| slot).collect();
+        for slot in busy {
             let Some(eni) = self.ledger.eni(slot) else { continue };
             if !eni.ours() || !eni.retry.open(now) {
                 continue;

@@ -23,6 +23,12 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|a| a == "explore") {
         return explore_all(args.get(1).and_then(|a| a.parse().ok()).unwrap_or(10));
     }
+    if args.first().is_some_and(|a| a == "perf") {
+        for pods in [0, 100, 400, 690] {
+            println!("{pods:>4} pods: {:?}", podwire_sim::perf::measure(pods, 2_000));
+        }
+        return ExitCode::SUCCESS;
+    }
     let number = |n: usize, or: u64| args.get(n).and_then(|a| a.parse().ok()).unwrap_or(or);
     let (first, count, steps) = (number(0, 1), number(1, 100), number(2, 1_400));
     let mut report = Report::default();
