@@ -214,7 +214,7 @@ impl Pool {
         if self.ops.creating() {
             return Step::Busy(short);
         }
-        if self.intents.values().any(|i| i.create.is_some()) {
+        if self.intents.values().any(|i| i.create.is_some() && i.doubted.is_some()) {
             // One with an unknown outcome: not another before a Describe has told.
             return Step::Busy(short);
         }

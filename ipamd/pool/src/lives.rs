@@ -148,7 +148,8 @@ impl Pool {
     /// EC2 should delete it with the instance; nobody waits for that.
     fn tell_termination(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        let idle = eni.wants_termination && eni.termination_op.is_none() && eni.termination_retry.open(now);
+        let wanted = eni.wants_termination && eni.role == Role::Secondary;
+        let idle = wanted && eni.termination_op.is_none() && eni.termination_retry.open(now);
         if !idle || self.requests.queued() > 0 || self.gates.closed(Action::Modify, now).is_some() {
             return;
         }
@@ -180,6 +181,8 @@ impl Pool {
         let Some(failure) = failure else {
             eni.wants_termination = false;
             eni.termination_retry.clear();
+            let id = eni.id.clone();
+            self.settle_created(&id);
             return;
         };
         let cause = cause_of(Action::Modify, failure, None);
@@ -294,6 +297,7 @@ impl Pool {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let id = eni.id.clone();
         self.journal.note(Record::EniGone { eni: id.clone() });
+        self.settle_created(&id);
         self.describing.lately_gone.insert(id, now);
         self.ledger.remove_eni(slot);
     }
@@ -310,6 +314,26 @@ impl Pool {
         self.journal.note(Record::Intent { op, create, eni: eni.clone() });
         self.journal.then(Then::Issue(op));
         self.intents.insert(op, Intent { create, eni, doubted: None });
+    }
+
+    /// A create came out well. Its intent stays open until EC2 knows that the ENI goes with the instance: a crash
+    /// before that must not forget to tell it.
+    pub(crate) fn found_created(&mut self, op: OpId, slot: Slot) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.wants_termination = true;
+        let id = eni.id.clone();
+        if let Some(intent) = self.intents.get_mut(&op) {
+            intent.doubted = None;
+            intent.eni = Some(id);
+        }
+    }
+
+    /// Settles the creates of an ENI.
+    fn settle_created(&mut self, id: &EniId) {
+        let made = self.intents.iter().filter(|(_, i)| i.create.is_some() && i.eni.as_ref() == Some(id));
+        for op in made.map(|(op, _)| *op).collect::<Vec<_>>() {
+            self.settle_intent(op);
+        }
     }
 
     /// The operation whose tag an ENI carries, when it is one that we do not know the outcome of.

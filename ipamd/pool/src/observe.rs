@@ -130,8 +130,10 @@ impl Pool {
                     self.meet(now, seen, &state, out);
                 }
             }
-            if let Some(op) = self.intent_of(seen) {
-                self.settle_intent(op);
+            if let Some(op) = self.intent_of(seen)
+                && let Some(slot) = self.ledger.slot_of(&seen.id)
+            {
+                self.found_created(op, slot);
             }
         }
         let seen: BTreeSet<&EniId> = enis.iter().map(|e| &e.id).collect();

@@ -345,7 +345,6 @@ impl Pool {
     }
 
     fn created(&mut self, now: Time, id: OpId, seen: &ObservedEni, out: &mut Vec<Effect>) {
-        self.settle_intent(id);
         let slot = if let Some(known) = self.ledger.slot_of(&seen.id) {
             known
         } else {
@@ -356,6 +355,7 @@ impl Pool {
             self.journal.note(Record::Eni(eni.record()));
             self.ledger.add_eni(eni)
         };
+        self.found_created(id, slot);
         let nets = nets_of(seen);
         self.assigned(now, slot, &nets, out);
     }

@@ -37,6 +37,8 @@ pub struct Facts {
     pub singles: BTreeSet<IpAddr>,
     /// Prefixes for pods.
     pub prefixes: BTreeSet<IpNetwork>,
+    /// It goes with the instance.
+    pub goes_with_instance: bool,
     /// Its tags.
     pub tags: Vec<(Box<str>, Box<str>)>,
 }
@@ -141,6 +143,7 @@ impl Ec2 {
             primary: IpAddr::V4(Ipv4Addr::new(10, 0, 255, number)),
             singles: BTreeSet::new(),
             prefixes: BTreeSet::new(),
+            goes_with_instance: false,
             tags,
         };
         self.enis.insert(id.clone(), TrueEni { seen, ours });
@@ -319,8 +322,13 @@ impl Ec2 {
             }
             Ec2Call::Create { with, .. } => self.create(op, *with, partial),
             Ec2Call::Attach { eni, device, .. } => self.attach(eni, *device),
-            Ec2Call::DeleteOnTermination { eni, .. } => {
-                self.enis.get(eni).map(|_| Ec2Answer::Modified).ok_or(FailureClass::NotFound)
+            Ec2Call::DeleteOnTermination { eni, attachment } => {
+                let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
+                if known.seen.place.as_ref().is_none_or(|(a, _)| a != attachment) {
+                    return Err(FailureClass::NotFound);
+                }
+                known.seen.goes_with_instance = true;
+                Ok(Ec2Answer::Modified)
             }
             Ec2Call::Detach { eni, attachment } => {
                 let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;

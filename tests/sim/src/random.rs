@@ -454,6 +454,10 @@ impl Engine {
             if eni.ours && eni.seen.place.is_none() {
                 return broken("L4", format!("{id} exists and is not attached"));
             }
+            let first = eni.seen.place.as_ref().is_some_and(|(_, d)| d.0 == 0);
+            if eni.ours && !first && !eni.seen.goes_with_instance {
+                return broken("L4", format!("{id} would outlive the instance"));
+            }
             let pods = eni.seen.singles.len() + eni.seen.prefixes.len();
             let excluded = world.settings.primary_excluded;
             if eni.ours && pods > 0 && !known(id) && !excluded {
