@@ -32,7 +32,8 @@ impl Pool {
         let busy: Vec<Slot> = self.ledger.enis().filter(|(_, e)| !settled(e)).map(|(slot, _)| slot).collect();
         for slot in busy {
             let Some(eni) = self.ledger.eni(slot) else { continue };
-            if eni.host_op.is_some() || !eni.ours() || !eni.host_retry.open(now) {
+            let lost = eni.missing.is_some() && eni.stage == Stage::Attached;
+            if eni.host_op.is_some() || !eni.ours() || lost || !eni.host_retry.open(now) {
                 continue;
             }
             let next = match eni.stage {

@@ -148,7 +148,8 @@ impl Pool {
     /// EC2 should delete it with the instance; nobody waits for that.
     fn tell_termination(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        let wanted = eni.wants_termination && eni.role == Role::Secondary;
+        let here = eni.doubt.is_none() && eni.missing.is_none();
+        let wanted = eni.wants_termination && here && eni.role == Role::Secondary;
         let idle = wanted && eni.termination_op.is_none() && eni.termination_retry.open(now);
         if !idle || self.requests.queued() > 0 || self.gates.closed(Action::Modify, now).is_some() {
             return;
@@ -187,6 +188,10 @@ impl Pool {
         };
         let cause = cause_of(Action::Modify, failure, None);
         eni.termination_retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        if failure.class == FailureClass::NotFound {
+            // Perhaps somebody detached it.
+            self.describing.want(now.after(DESCRIBE_LAG));
+        }
         self.complain(cause, out);
     }
 

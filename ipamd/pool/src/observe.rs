@@ -200,7 +200,7 @@ impl Pool {
             }
             Stage::Attached if seen.attached => eni.missing = None,
             Stage::Attached if away && sight.shows(eni.changed) => {
-                self.suspect_eni(sight, slot, out);
+                self.suspect_eni(sight, slot, true, out);
                 return;
             }
             Stage::Leaving(Exit::Delete)
@@ -352,14 +352,14 @@ impl Pool {
             }
             (_, Stage::Created | Stage::Leaving(Exit::Delete)) => {}
             (Role::Primary | Role::Secondary | Role::Borrowed, Stage::Attached | Stage::Leaving(_)) => {
-                self.suspect_eni(sight, slot, out);
+                self.suspect_eni(sight, slot, false, out);
             }
         }
     }
 
     /// EC2 says that an ENI is not attached here: out of use at once; forgotten only when a later Describe says so too
     /// and nobody uses it (design D1: never forget, never erase evidence).
-    fn suspect_eni(&mut self, sight: Sight, slot: Slot, out: &mut Vec<Effect>) {
+    fn suspect_eni(&mut self, sight: Sight, slot: Slot, exists: bool, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         match eni.missing {
             None => {
@@ -372,7 +372,15 @@ impl Pool {
             Some(since) if sight.asked < since.after(GONE_AFTER) => {
                 self.describing.want(since.after(GONE_AFTER));
             }
-            Some(_) if eni.counts.idle() && eni.role != Role::Primary => {
+            Some(_) if eni.counts.idle() && eni.role == Role::Secondary && exists && eni.staying() => {
+                // Somebody detached it: what is left of it goes.
+                eni.missing = None;
+                eni.ever_attached = false;
+                eni.configured = false;
+                eni.attachment = None;
+                self.mark_leaving(slot);
+            }
+            Some(_) if eni.counts.idle() && eni.role != Role::Primary && !exists => {
                 self.eni_gone(sight.now, slot);
             }
             Some(_) => self.describing.want(sight.now.after(METADATA_DOUBT_EVERY)),

@@ -195,6 +195,7 @@ impl Pool {
             return true;
         }
         if let Some(what) = self.unsound(eni, net) {
+            self.contradict(now, net);
             self.complain(Cause::Quarantined { what: what.into() }, out);
             return false;
         }
@@ -205,6 +206,15 @@ impl Pool {
         }
         self.journal.note(Record::Assigned { eni: id, net, at: now });
         true
+    }
+
+    /// What is known elsewhere is doubtful as well: nothing of it is handed out until a Describe has told.
+    fn contradict(&mut self, now: Time, net: IpNetwork) {
+        let Some(other) = self.ledger.overlapping(net) else { return };
+        let Some(slot) = self.ledger.block(other).filter(|b| b.suspect.is_none()).map(|b| b.slot) else { return };
+        self.ledger.change_block(other, |b| b.suspect = Some(now));
+        self.note_doubt(now, slot);
+        self.describing.want(now.after(DESCRIBE_LAG));
     }
 
     /// Why a block cannot be what it claims to be.

@@ -161,6 +161,26 @@ impl Ec2 {
         Some(id)
     }
 
+    /// Somebody detaches a secondary ENI of ours, or takes one single address from any; gives the addresses concerned.
+    pub fn tamper(&mut self, which: usize, whole: bool) -> Option<(DeviceIndex, Vec<IpAddr>)> {
+        let ours: Vec<EniId> = self
+            .enis
+            .values()
+            .filter(|e| e.ours && e.seen.place.as_ref().is_some_and(|(_, d)| !whole || d.0 > 0))
+            .map(|e| e.seen.id.clone())
+            .collect();
+        let victim = self.enis.get_mut(ours.get(which % ours.len().max(1))?)?;
+        let (_, device) = victim.seen.place.clone()?;
+        if whole {
+            victim.seen.place = None;
+            let nets = victim.seen.prefixes.iter().flat_map(IpNetwork::iter);
+            return Some((device, victim.seen.singles.iter().copied().chain(nets).collect()));
+        }
+        let ip = victim.seen.singles.pop_first()?;
+        self.put_back(&[IpNetwork::from(ip)]);
+        Some((device, vec![ip]))
+    }
+
     fn attached(&self) -> usize {
         self.enis.values().filter(|e| e.seen.place.is_some()).count()
     }

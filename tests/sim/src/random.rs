@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use podwire_pool::{FailureClass, OpId, RequestId, Time};
+use podwire_pool::{AddressState, FailureClass, OpId, RequestId, Time};
 
 use crate::marks::Marks;
 use crate::oracle::{Violation, broken};
-use crate::runtime::{Ask, Life};
+use crate::runtime::{Ask, Life, Pod};
 use crate::swarm::{Odds, Swarm};
 use crate::world::{Action, Fate, Open, Tally, World};
 use crate::{Choose, Seeded};
@@ -205,6 +205,12 @@ impl Engine {
 
     /// L1: whatever was learned from faults, as many pods as the node can hold get an address.
     fn fill(&mut self) -> Result<(), Violation> {
+        let tampered = &self.world.oracle.tampered;
+        let victim = |p: &Pod| matches!(p.life, Life::Live(ip) if tampered.contains(&ip));
+        if self.world.runtime.pods.iter().any(victim) {
+            // Others took from us what pods live on; how many fit besides is not ours to promise.
+            return Ok(());
+        }
         let room = self.world.room();
         let live = |w: &World| w.runtime.pods.iter().filter(|p| matches!(p.life, Life::Live(_))).count();
         let more = room.saturating_sub(live(&self.world));
@@ -271,6 +277,11 @@ impl Engine {
         }
         if self.hits(self.swarm.foreign) {
             self.act(Action::Foreign)?;
+        }
+        if self.hits(self.swarm.tamper) {
+            let which = self.seed.pick(16);
+            let whole = self.seed.once_in(2);
+            self.act(Action::Tamper(which, whole))?;
         }
         if self.hits(self.swarm.subnet) {
             let more = [-1_000, -10, 5, 1_000][self.seed.pick(4)];
@@ -451,6 +462,11 @@ impl Engine {
         let rows = world.pool.rows();
         let known = |id: &podwire_pool::EniId| rows.iter().any(|r| r.eni == *id);
         for (id, eni) in &world.ec2.enis {
+            let mut mine = rows.iter().filter(|r| r.eni == *id && r.state == AddressState::Allocated);
+            if mine.any(|r| world.oracle.tampered.contains(&r.address)) {
+                // Detached by others with pods on it: kept, and out of use, until they are gone.
+                continue;
+            }
             if eni.ours && eni.seen.place.is_none() {
                 return broken("L4", format!("{id} exists and is not attached"));
             }

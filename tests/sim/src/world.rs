@@ -78,6 +78,8 @@ pub enum Action {
     Compact,
     /// Somebody attaches an ENI of theirs.
     Foreign,
+    /// Somebody detaches an ENI of ours, or unassigns one of its addresses.
+    Tamper(usize, bool),
     /// The subnet has so many more addresses, or fewer.
     Subnet(i64, bool),
     /// The daemon is told to stop, then starts anew.
@@ -251,6 +253,7 @@ impl World {
                 let came = self.ec2.attach_foreign().is_some();
                 self.marks.sometimes("foreign ENI attached", came);
             }
+            Action::Tamper(which, whole) => self.tamper(*which, *whole),
             Action::Subnet(more, fragmented) => {
                 let free = i64::from(self.ec2.free) + more;
                 self.ec2.free = u32::try_from(free.max(0)).unwrap_or(0);
@@ -471,6 +474,16 @@ impl World {
             self.host.devices.retain(|device, _| here.contains(device));
         }
         Ok(outcome)
+    }
+
+    fn tamper(&mut self, which: usize, whole: bool) {
+        self.ec2.remember(self.now);
+        let Some((device, taken)) = self.ec2.tamper(which, whole) else { return };
+        self.marks.reach(if whole { "ENI detached by others" } else { "address unassigned by others" });
+        self.oracle.tampered.extend(taken);
+        if whole {
+            self.host.devices.remove(&device);
+        }
     }
 
     fn do_late(&mut self, op: OpId) -> Result<(), Violation> {

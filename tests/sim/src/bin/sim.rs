@@ -35,7 +35,12 @@ fn main() -> ExitCode {
     let mut failures = 0;
     for seed in first..first + count {
         match run(seed, steps) {
-            Ok(one) => report.merge(&one),
+            Ok(one) => {
+                if one.tally.changes > 600 {
+                    println!("seed {seed} made {} changes", one.tally.changes);
+                }
+                report.merge(&one);
+            }
             Err(failure) => {
                 failures += 1;
                 if failures == 1 {
