@@ -226,9 +226,12 @@ impl Oracle {
         eni: &TrueEni,
         nets: Option<&[IpNetwork]>,
     ) -> Result<(), Violation> {
-        let concerned = |ip: IpAddr| !self.tampered.contains(&ip) && match nets {
-            Some(nets) => nets.iter().any(|n| n.contains(ip)) && eni.carries(ip),
-            None => eni.carries(ip) && eni.seen.place.is_some(),
+        let concerned = |ip: IpAddr| {
+            !self.tampered.contains(&ip)
+                && match nets {
+                    Some(nets) => nets.iter().any(|n| n.contains(ip)) && eni.carries(ip),
+                    None => eni.carries(ip) && eni.seen.place.is_some(),
+                }
         };
         if let Some((ip, key)) = self.promised.iter().find(|(ip, _)| concerned(**ip)) {
             return broken(

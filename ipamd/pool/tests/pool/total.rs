@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 use podwire_pool::settings::Mode;
 use podwire_pool::{
-    AttachmentId, DeviceIndex, Ec2Answer, Ec2Failure, Effect, EniId, FailureClass, Input, InstanceId, Mac, NetworkCard,
-    ObservedEni, OpId, Pool, RequestId, Revision, Snapshot, SnapshotSource, SubnetId, Time,
+    AttachmentId, DeviceIndex, Ec2Answer, Ec2Failure, Effect, EniId, FailureClass, Input, InstanceId, Mac,
+    NetworkCard, ObservedEni, OpId, Pool, RequestId, Revision, Snapshot, SnapshotSource, SubnetId, Time,
 };
 use proptest::prelude::*;
 
@@ -58,8 +58,8 @@ fn eni() -> impl Strategy<Value = ObservedEni> {
         ])),
     ];
     let kind = prop_oneof![Just(None), Just(Some("interface".into())), Just(Some("trunk".into()))];
-    (place, nets, tags, kind).prop_map(|((id, here, card, device, attached), (addresses, prefixes, primary), tags, kind)| {
-        ObservedEni {
+    (place, nets, tags, kind).prop_map(
+        |((id, here, card, device, attached), (addresses, prefixes, primary), tags, kind)| ObservedEni {
             id: EniId::new(format!("eni-{id}")),
             mac: Mac([2, 0, 0, 0, 0, id]),
             attachment: attached.then(|| AttachmentId::new(format!("attach-{id}"))),
@@ -75,8 +75,8 @@ fn eni() -> impl Strategy<Value = ObservedEni> {
             kind,
             tags,
             attached,
-        }
-    })
+        },
+    )
 }
 
 fn outcome() -> impl Strategy<Value = Result<Ec2Answer, FailureClass>> {
@@ -146,9 +146,11 @@ impl Victim {
                 deadline: time(started * 2),
             },
             Nonsense::Abandon(request) => Input::Abandon { request: RequestId(request) },
-            Nonsense::Release(request, who, started) => {
-                Input::Release { request: RequestId(request), sandbox: key(&who.to_string()), started: time(started) }
-            }
+            Nonsense::Release(request, who, started) => Input::Release {
+                request: RequestId(request),
+                sandbox: key(&who.to_string()),
+                started: time(started),
+            },
             Nonsense::Collect(request, valid) => Input::Collect {
                 request: RequestId(request),
                 network: "aws-cni".into(),
