@@ -77,6 +77,11 @@ impl Pool {
 
     fn configure(&self, slot: Slot) -> Option<(About, HostChange)> {
         let eni = self.ledger.eni(slot)?;
+        let same = |e: &Eni| e.card == eni.card && e.device == eni.device && e.host_op.is_some();
+        if self.ledger.enis().any(|(other, e)| other != slot && !e.staying() && same(e)) {
+            // The one before at this place is just being taken away: what comes first must end first.
+            return None;
+        }
         let sources: Vec<IpNetwork> = eni.blocks.iter().copied().collect();
         let change = HostChange::ConfigureEni {
             eni: eni.id.clone(),

@@ -136,7 +136,8 @@ impl Pool {
     /// Blocks whose unassignment has an unknown outcome: EC2 is asked again until it is known.
     pub(crate) fn unassign_again(&mut self, now: Time, slot: Slot) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        if eni.stuck.is_empty() || self.gates.closed(Action::Unassign, now).is_some() {
+        let idle = eni.stuck.is_empty() || eni.missing.is_some();
+        if idle || self.gates.closed(Action::Unassign, now).is_some() {
             return;
         }
         let nets: Vec<IpNetwork> = eni.stuck.iter().copied().collect();

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use podwire_pool::settings::Mode;
 use podwire_pool::{
-    AddressState, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, GrowBy,
-    HostChange, Input, OpId, Pool, Record, Revision, Settings, SnapshotSource, Time,
+    AddressState, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, GrowBy, HostChange, Input, OpId,
+    Pool, Record, Revision, Settings, SnapshotSource, Time,
 };
 
 use crate::ec2::Ec2;

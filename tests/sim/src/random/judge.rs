@@ -63,7 +63,8 @@ impl Engine {
             }
             let pods = eni.seen.singles.len() + eni.seen.prefixes.len();
             let excluded = world.settings.primary_excluded;
-            if eni.ours && pods > 0 && !known(id) && !excluded {
+            let moved = eni.seen.singles.iter().any(|ip| world.oracle.tampered.contains(ip));
+            if eni.ours && pods > 0 && !known(id) && !excluded && !moved {
                 return broken("L4", format!("{id} is not in the ledger"));
             }
         }
