@@ -53,9 +53,12 @@ impl Pool {
                 continue;
             }
             census.resting += eni.counts.cooling + eni.counts.releasing;
-            census.total += eni.counts.total;
-            census.prefixes += eni.counts.prefixes;
-            if supplies(eni, now) {
+            if !supplies(eni, now) {
+                // What is of no use does not count against what may be held.
+                census.total += eni.counts.held;
+            } else {
+                census.total += eni.counts.total;
+                census.prefixes += eni.counts.prefixes;
                 census.free += eni.counts.free;
                 census.idle_prefixes += eni.counts.idle_prefixes;
             }
@@ -214,7 +217,7 @@ impl Pool {
         if self.ops.creating() {
             return Step::Busy(short);
         }
-        if self.intents.values().any(|i| i.create.is_some()) {
+        if self.intents.values().any(|i| i.create.is_some() && i.doubted.is_some()) {
             // One with an unknown outcome: not another before a Describe has told.
             return Step::Busy(short);
         }

@@ -25,9 +25,15 @@ const UNHOST_TRIES: u32 = 5;
 impl Pool {
     /// Sends the next host change of every ENI that needs one: one at a time for each.
     pub(crate) fn tend_hosts(&mut self, now: Time, out: &mut Vec<Effect>) {
-        for slot in self.ledger.slots() {
+        let settled = |e: &Eni| {
+            let listed = e.configured && !e.refresh && e.adding.is_empty() && e.dropping.is_empty();
+            e.stage == Stage::Attached && listed
+        };
+        let busy: Vec<Slot> = self.ledger.enis().filter(|(_, e)| !settled(e)).map(|(slot, _)| slot).collect();
+        for slot in busy {
             let Some(eni) = self.ledger.eni(slot) else { continue };
-            if eni.host_op.is_some() || !eni.ours() || !eni.host_retry.open(now) {
+            let lost = eni.missing.is_some() && eni.stage == Stage::Attached;
+            if eni.host_op.is_some() || !eni.ours() || lost || !eni.host_retry.open(now) {
                 continue;
             }
             let next = match eni.stage {
@@ -71,6 +77,11 @@ impl Pool {
 
     fn configure(&self, slot: Slot) -> Option<(About, HostChange)> {
         let eni = self.ledger.eni(slot)?;
+        let same = |e: &Eni| e.card == eni.card && e.device == eni.device && e.host_op.is_some();
+        if self.ledger.enis().any(|(other, e)| other != slot && !e.staying() && same(e)) {
+            // The one before at this place is just being taken away: what comes first must end first.
+            return None;
+        }
         let sources: Vec<IpNetwork> = eni.blocks.iter().copied().collect();
         let change = HostChange::ConfigureEni {
             eni: eni.id.clone(),

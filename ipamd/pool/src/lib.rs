@@ -6,6 +6,7 @@
 //! same effects, byte for byte, in production, in the simulator and in a replay.
 
 mod address;
+mod adopt;
 mod allocate;
 mod backoff;
 pub mod cause;
@@ -24,6 +25,7 @@ mod journal;
 mod ledger;
 mod lives;
 mod machine;
+mod metadata;
 mod observe;
 mod ops;
 mod outcome;

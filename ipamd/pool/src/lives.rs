@@ -23,7 +23,9 @@ const DELETE_TRIES: u32 = 5;
 impl Pool {
     /// The next EC2 step in the life of each ENI.
     pub(crate) fn tend_lives(&mut self, now: Time, out: &mut Vec<Effect>) {
-        for slot in self.ledger.slots() {
+        let settled = |e: &Eni| e.stage == Stage::Attached && !e.wants_termination && e.stuck.is_empty();
+        let busy: Vec<Slot> = self.ledger.enis().filter(|(_, e)| !settled(e)).map(|(slot, _)| slot).collect();
+        for slot in busy {
             let Some(eni) = self.ledger.eni(slot) else { continue };
             if !eni.ours() || !eni.retry.open(now) {
                 continue;
@@ -146,7 +148,9 @@ impl Pool {
     /// EC2 should delete it with the instance; nobody waits for that.
     fn tell_termination(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        let idle = eni.wants_termination && eni.termination_op.is_none() && eni.termination_retry.open(now);
+        let here = eni.doubt.is_none() && eni.missing.is_none();
+        let wanted = eni.wants_termination && here && eni.role == Role::Secondary;
+        let idle = wanted && eni.termination_op.is_none() && eni.termination_retry.open(now);
         if !idle || self.requests.queued() > 0 || self.gates.closed(Action::Modify, now).is_some() {
             return;
         }
@@ -178,10 +182,16 @@ impl Pool {
         let Some(failure) = failure else {
             eni.wants_termination = false;
             eni.termination_retry.clear();
+            let id = eni.id.clone();
+            self.settle_created(&id);
             return;
         };
         let cause = cause_of(Action::Modify, failure, None);
         eni.termination_retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        if failure.class == FailureClass::NotFound {
+            // Perhaps somebody detached it.
+            self.describing.want(now.after(DESCRIBE_LAG));
+        }
         self.complain(cause, out);
     }
 
@@ -292,6 +302,7 @@ impl Pool {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let id = eni.id.clone();
         self.journal.note(Record::EniGone { eni: id.clone() });
+        self.settle_created(&id);
         self.describing.lately_gone.insert(id, now);
         self.ledger.remove_eni(slot);
     }
@@ -308,6 +319,26 @@ impl Pool {
         self.journal.note(Record::Intent { op, create, eni: eni.clone() });
         self.journal.then(Then::Issue(op));
         self.intents.insert(op, Intent { create, eni, doubted: None });
+    }
+
+    /// A create came out well. Its intent stays open until EC2 knows that the ENI goes with the instance: a crash
+    /// before that must not forget to tell it.
+    pub(crate) fn found_created(&mut self, op: OpId, slot: Slot) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.wants_termination = true;
+        let id = eni.id.clone();
+        if let Some(intent) = self.intents.get_mut(&op) {
+            intent.doubted = None;
+            intent.eni = Some(id);
+        }
+    }
+
+    /// Settles the creates of an ENI.
+    fn settle_created(&mut self, id: &EniId) {
+        let made = self.intents.iter().filter(|(_, i)| i.create.is_some() && i.eni.as_ref() == Some(id));
+        for op in made.map(|(op, _)| *op).collect::<Vec<_>>() {
+            self.settle_intent(op);
+        }
     }
 
     /// The operation whose tag an ENI carries, when it is one that we do not know the outcome of.

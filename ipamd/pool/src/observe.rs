@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use ipnetwork::IpNetwork;
 
 use crate::address::{BlockState, State};
+use crate::adopt::nets_of;
 use crate::cause::Cause;
 use crate::effect::Effect;
 use crate::eni::{Eni, Exit, Role, Slot, Stage, is_primary, role_of};
 use crate::ids::{EniId, OpId};
-use crate::input::{ObservedEni, Snapshot};
+use crate::input::ObservedEni;
 use crate::machine::Pool;
-use crate::outcome::nets_of;
 use crate::planted::Bug;
 use crate::record::Record;
 use crate::time::Time;
@@ -35,78 +35,6 @@ impl Sight {
 }
 
 impl Pool {
-    /// Instance metadata. On the first boot it adds; later a difference only calls for a Describe.
-    pub(crate) fn see_metadata(&mut self, now: Time, snapshot: &Snapshot, out: &mut Vec<Effect>) {
-        let primary = snapshot.enis.iter().any(|e| is_primary(e.card, e.device));
-        if self.first_boot && !self.observed && primary {
-            self.observed = true;
-            for seen in &snapshot.enis {
-                self.meet(now, seen, &State::Free { since: now }, out);
-            }
-            return;
-        }
-        let mut differs = false;
-        for seen in &snapshot.enis {
-            match self.ledger.slot_of(&seen.id) {
-                Some(slot) => {
-                    self.learn_cidr(slot, seen);
-                    differs |= self.differs(slot, seen, snapshot.as_of);
-                }
-                None => differs |= !self.describing.lately_gone.contains_key(&seen.id),
-            }
-        }
-        let listed: BTreeSet<&EniId> = snapshot.enis.iter().map(|e| &e.id).collect();
-        let settled = |e: &Eni| e.stage == Stage::Attached && now.since(e.changed) >= METADATA_DOUBT_EVERY;
-        differs |= self.ledger.enis().any(|(_, e)| settled(e) && !listed.contains(&e.id));
-        if primary && (!differs || self.first_boot) {
-            self.observed = true;
-        }
-        let recent = self.describing.metadata_doubted.is_some_and(|at| now.since(at) < METADATA_DOUBT_EVERY);
-        if differs && !recent {
-            self.describing.metadata_doubted = Some(now);
-            self.describing.want(now);
-        }
-    }
-
-    /// The incumbent's way, as a planted bug: what metadata does not list is gone (cni#3824).
-    pub(crate) fn follow_metadata(&mut self, now: Time, snapshot: &Snapshot, out: &mut Vec<Effect>) {
-        self.see_metadata(now, snapshot, out);
-        for slot in self.ledger.slots() {
-            let Some(eni) = self.ledger.eni(slot) else { continue };
-            let Some(seen) = snapshot.enis.iter().find(|s| s.id == eni.id) else { continue };
-            let listed = nets_of(seen);
-            let gone: Vec<IpNetwork> =
-                eni.blocks.iter().copied().filter(|net| !listed.contains(net)).collect();
-            for net in gone {
-                self.unassigned(now, slot, net);
-            }
-        }
-    }
-
-    fn learn_cidr(&mut self, slot: Slot, seen: &ObservedEni) {
-        let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        if eni.subnet_cidr.is_none() && seen.subnet_cidr.is_some() {
-            eni.subnet_cidr = seen.subnet_cidr;
-            eni.refresh = true;
-            let record = eni.record();
-            self.journal.note(Record::Eni(record));
-        }
-    }
-
-    /// Whether metadata shows other contents than the ledger knows, by content and not by number (cni#3019).
-    fn differs(&self, slot: Slot, seen: &ObservedEni, as_of: OpId) -> bool {
-        let Some(eni) = self.ledger.eni(slot) else { return true };
-        if as_of < eni.touched || eni.ec2_op.is_some() || eni.role == Role::Foreign {
-            return false;
-        }
-        let listed: BTreeSet<IpNetwork> = nets_of(seen).into_iter().collect();
-        let extra = listed.difference(&eni.blocks).any(|net| !eni.lately_gone.contains_key(net));
-        let settled = |net: &&IpNetwork| {
-            self.ledger.block(**net).is_some_and(|b| self.now.since(b.since) >= METADATA_DOUBT_EVERY)
-        };
-        extra || eni.blocks.difference(&listed).any(|net| settled(&net))
-    }
-
     /// A Describe. `also`: ENIs asked for by id, so that absence says something about them even when detached.
     pub(crate) fn see_described(
         &mut self,
@@ -130,8 +58,10 @@ impl Pool {
                     self.meet(now, seen, &state, out);
                 }
             }
-            if let Some(op) = self.intent_of(seen) {
-                self.settle_intent(op);
+            if let Some(op) = self.intent_of(seen)
+                && let Some(slot) = self.ledger.slot_of(&seen.id)
+            {
+                self.found_created(op, slot);
             }
         }
         let seen: BTreeSet<&EniId> = enis.iter().map(|e| &e.id).collect();
@@ -148,7 +78,7 @@ impl Pool {
     }
 
     /// An ENI the ledger does not know.
-    fn meet(&mut self, now: Time, seen: &ObservedEni, state: &State, out: &mut Vec<Effect>) {
+    pub(crate) fn meet(&mut self, now: Time, seen: &ObservedEni, state: &State, out: &mut Vec<Effect>) {
         let mut role = role_of(seen, &self.settings);
         if self.planted(Bug::TakesForeign) && role == Role::Foreign {
             role = Role::Secondary;
@@ -198,7 +128,7 @@ impl Pool {
             }
             Stage::Attached if seen.attached => eni.missing = None,
             Stage::Attached if away && sight.shows(eni.changed) => {
-                self.suspect_eni(sight, slot, out);
+                self.suspect_eni(sight, slot, true, out);
                 return;
             }
             Stage::Leaving(Exit::Delete)
@@ -350,14 +280,14 @@ impl Pool {
             }
             (_, Stage::Created | Stage::Leaving(Exit::Delete)) => {}
             (Role::Primary | Role::Secondary | Role::Borrowed, Stage::Attached | Stage::Leaving(_)) => {
-                self.suspect_eni(sight, slot, out);
+                self.suspect_eni(sight, slot, false, out);
             }
         }
     }
 
     /// EC2 says that an ENI is not attached here: out of use at once; forgotten only when a later Describe says so too
     /// and nobody uses it (design D1: never forget, never erase evidence).
-    fn suspect_eni(&mut self, sight: Sight, slot: Slot, out: &mut Vec<Effect>) {
+    fn suspect_eni(&mut self, sight: Sight, slot: Slot, exists: bool, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         match eni.missing {
             None => {
@@ -370,7 +300,15 @@ impl Pool {
             Some(since) if sight.asked < since.after(GONE_AFTER) => {
                 self.describing.want(since.after(GONE_AFTER));
             }
-            Some(_) if eni.counts.idle() && eni.role != Role::Primary => {
+            Some(_) if eni.counts.idle() && eni.role == Role::Secondary && exists && eni.staying() => {
+                // Somebody detached it: what is left of it goes.
+                eni.missing = None;
+                eni.ever_attached = false;
+                eni.configured = false;
+                eni.attachment = None;
+                self.mark_leaving(slot);
+            }
+            Some(_) if eni.counts.idle() && eni.role != Role::Primary && !exists => {
                 self.eni_gone(sight.now, slot);
             }
             Some(_) => self.describing.want(sight.now.after(METADATA_DOUBT_EVERY)),

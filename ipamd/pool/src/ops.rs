@@ -63,6 +63,25 @@ pub(crate) enum About {
     },
 }
 
+impl About {
+    /// The ENI it is about.
+    pub(crate) const fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Assign { slot, .. }
+            | Self::Unassign { slot, .. }
+            | Self::Attach { slot }
+            | Self::Terminate { slot }
+            | Self::Detach { slot }
+            | Self::Delete { slot }
+            | Self::Configure { slot, .. }
+            | Self::AddSources { slot, .. }
+            | Self::RemoveSources { slot, .. }
+            | Self::RemoveEni { slot } => Some(*slot),
+            Self::Create { .. } | Self::Describe { .. } | Self::Flush { .. } => None,
+        }
+    }
+}
+
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Op {

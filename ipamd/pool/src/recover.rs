@@ -235,7 +235,9 @@ impl Pool {
             }
         }
         for (op, intent) in &self.intents {
-            records.push(Record::Intent { op: *op, create: intent.create, eni: intent.eni.clone() });
+            // A create is found again by its tag; naming its ENI would put that in doubt.
+            let eni = intent.eni.clone().filter(|_| intent.create.is_none());
+            records.push(Record::Intent { op: *op, create: intent.create, eni });
         }
         records
     }

@@ -8,7 +8,7 @@ use crate::address::BlockState;
 use crate::backoff::Action;
 use crate::demand::Surplus;
 use crate::effect::Ec2Call;
-use crate::eni::{Role, Slot, Stage};
+use crate::eni::{Eni, Role, Slot, Stage};
 use crate::ids::EniId;
 use crate::machine::{Intent, Pool};
 use crate::ops::About;
@@ -19,7 +19,8 @@ use crate::time::Time;
 impl Pool {
     /// Gives back what was in excess long enough.
     pub(crate) fn give_back(&mut self, now: Time, verdict: &Verdict) {
-        let empty = verdict.short == 0 && self.leavers(now).iter().any(|(_, blocks, _)| *blocks == 0);
+        let empty = |(_, e): (Slot, &Eni)| e.counts.slots == 0 && self.may_leave_now(e, now);
+        let empty = verdict.short == 0 && self.ledger.enis().any(empty);
         let quiet = if self.planted(Bug::NoPatience) { Duration::ZERO } else { self.tuning.quiet };
         let Some(mut surplus) = self.demand.note(now, verdict, empty, quiet) else { return };
         if self.planted(Bug::KeepsEverything) {
@@ -44,13 +45,21 @@ impl Pool {
         let mut found: Vec<_> = self
             .ledger
             .enis()
-            .filter(|(_, e)| e.role == Role::Secondary && e.stage == Stage::Attached && e.counts.idle())
-            .filter(|(_, e)| e.ec2_op.is_none() && e.host_op.is_none() && e.doubt.is_none())
-            .filter(|(_, e)| now.since(e.since) >= self.tuning.quiet)
+            .filter(|(_, e)| self.may_leave_now(e, now))
             .map(|(slot, e)| (std::cmp::Reverse(e.device), (slot, e.counts.slots, e.counts.free)))
             .collect();
         found.sort_unstable();
         found.into_iter().map(|(_, leaver)| leaver).collect()
+    }
+
+    fn may_leave_now(&self, eni: &Eni, now: Time) -> bool {
+        eni.role == Role::Secondary
+            && eni.counts.idle()
+            && eni.stage == Stage::Attached
+            && eni.ec2_op.is_none()
+            && eni.host_op.is_none()
+            && eni.doubt.is_none()
+            && now.since(eni.since) >= self.tuning.quiet
     }
 
     fn take_from(&self, surplus: &mut Surplus, slot: Slot, free: u32) {
@@ -127,7 +136,8 @@ impl Pool {
     /// Blocks whose unassignment has an unknown outcome: EC2 is asked again until it is known.
     pub(crate) fn unassign_again(&mut self, now: Time, slot: Slot) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        if eni.stuck.is_empty() || self.gates.closed(Action::Unassign, now).is_some() {
+        let idle = eni.stuck.is_empty() || eni.missing.is_some();
+        if idle || self.gates.closed(Action::Unassign, now).is_some() {
             return;
         }
         let nets: Vec<IpNetwork> = eni.stuck.iter().copied().collect();

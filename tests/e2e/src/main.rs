@@ -276,7 +276,7 @@ fn keep(lab: &Lab) -> anyhow::Result<()> {
     for node in lab.nodes() {
         let enter = format!("nsenter -t {} -n -m -u", node.pid());
         say(&format!("  {enter} ip rule                        # {}", node.name()));
-        say(&format!("  {enter} nft list table inet podwire"));
+        say(&format!("  {enter} nft list table ip podwire"));
         say(&format!("  {enter} tail /var/log/aws-routed-eni/ipamd.log"));
     }
     say("press Enter (or Ctrl-C) to take it down");

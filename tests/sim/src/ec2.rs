@@ -37,6 +37,8 @@ pub struct Facts {
     pub singles: BTreeSet<IpAddr>,
     /// Prefixes for pods.
     pub prefixes: BTreeSet<IpNetwork>,
+    /// It goes with the instance.
+    pub goes_with_instance: bool,
     /// Its tags.
     pub tags: Vec<(Box<str>, Box<str>)>,
 }
@@ -141,6 +143,7 @@ impl Ec2 {
             primary: IpAddr::V4(Ipv4Addr::new(10, 0, 255, number)),
             singles: BTreeSet::new(),
             prefixes: BTreeSet::new(),
+            goes_with_instance: false,
             tags,
         };
         self.enis.insert(id.clone(), TrueEni { seen, ours });
@@ -156,6 +159,26 @@ impl Ec2 {
             eni.seen.singles.insert(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)));
         }
         Some(id)
+    }
+
+    /// Somebody detaches a secondary ENI of ours, or takes one single address from any; gives the addresses concerned.
+    pub fn tamper(&mut self, which: usize, whole: bool) -> Option<(DeviceIndex, Vec<IpAddr>)> {
+        let ours: Vec<EniId> = self
+            .enis
+            .values()
+            .filter(|e| e.ours && e.seen.place.as_ref().is_some_and(|(_, d)| !whole || d.0 > 0))
+            .map(|e| e.seen.id.clone())
+            .collect();
+        let victim = self.enis.get_mut(ours.get(which % ours.len().max(1))?)?;
+        let (_, device) = victim.seen.place.clone()?;
+        if whole {
+            victim.seen.place = None;
+            let nets = victim.seen.prefixes.iter().flat_map(IpNetwork::iter);
+            return Some((device, victim.seen.singles.iter().copied().chain(nets).collect()));
+        }
+        let ip = victim.seen.singles.pop_first()?;
+        self.put_back(&[IpNetwork::from(ip)]);
+        Some((device, vec![ip]))
     }
 
     fn attached(&self) -> usize {
@@ -319,8 +342,13 @@ impl Ec2 {
             }
             Ec2Call::Create { with, .. } => self.create(op, *with, partial),
             Ec2Call::Attach { eni, device, .. } => self.attach(eni, *device),
-            Ec2Call::DeleteOnTermination { eni, .. } => {
-                self.enis.get(eni).map(|_| Ec2Answer::Modified).ok_or(FailureClass::NotFound)
+            Ec2Call::DeleteOnTermination { eni, attachment } => {
+                let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
+                if known.seen.place.as_ref().is_none_or(|(a, _)| a != attachment) {
+                    return Err(FailureClass::NotFound);
+                }
+                known.seen.goes_with_instance = true;
+                Ok(Ec2Answer::Modified)
             }
             Ec2Call::Detach { eni, attachment } => {
                 let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;

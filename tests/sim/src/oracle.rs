@@ -1,6 +1,6 @@
 //! The judge outside the pool: compares what the pool does with the world's truth (testing.md §4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -47,8 +47,8 @@ pub struct Oracle {
     pub releasing: BTreeMap<IpAddr, Revision>,
     /// When the sandbox that used an address was torn down.
     pub rests: BTreeMap<IpAddr, u64>,
-    /// ENIs somebody else has tampered with: what happens there is not the pool's fault.
-    pub tampered: Vec<EniId>,
+    /// Addresses somebody else has taken from us: what happens to them is not the pool's fault.
+    pub tampered: BTreeSet<IpAddr>,
 }
 
 /// What a judgement looks at.
@@ -150,15 +150,13 @@ impl Oracle {
     /// # Errors
     /// S2 or S3.
     pub fn judge_usable(&self, scene: Scene<'_>, ip: IpAddr) -> Result<(), Violation> {
+        if self.tampered.contains(&ip) {
+            return Ok(());
+        }
         if scene.ec2.enis.values().any(|e| e.seen.primary == ip) {
             return broken("S3", format!("{ip} is an ENI's own address"));
         }
         let Some(eni) = scene.ec2.carrier(ip) else {
-            let tampered =
-                self.tampered.iter().any(|id| scene.ec2.enis.get(id).is_none_or(|e| e.carries(ip)));
-            if tampered {
-                return Ok(());
-            }
             return broken("S2", format!("{ip} is on no ENI attached here"));
         };
         if !eni.ours {
@@ -228,9 +226,12 @@ impl Oracle {
         eni: &TrueEni,
         nets: Option<&[IpNetwork]>,
     ) -> Result<(), Violation> {
-        let concerned = |ip: IpAddr| match nets {
-            Some(nets) => nets.iter().any(|n| n.contains(ip)) && eni.carries(ip),
-            None => eni.carries(ip) && eni.seen.place.is_some(),
+        let concerned = |ip: IpAddr| {
+            !self.tampered.contains(&ip)
+                && match nets {
+                    Some(nets) => nets.iter().any(|n| n.contains(ip)) && eni.carries(ip),
+                    None => eni.carries(ip) && eni.seen.place.is_some(),
+                }
         };
         if let Some((ip, key)) = self.promised.iter().find(|(ip, _)| concerned(**ip)) {
             return broken(

@@ -1,15 +1,16 @@
 //! The random engine: every open matter gets a moment drawn from the seed's delays, the earliest happens next. First
 //! safety with faults, then faults off and liveness demanded.
 
+mod judge;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use podwire_pool::{FailureClass, OpId, RequestId, Time};
 
 use crate::marks::Marks;
 use crate::oracle::{Violation, broken};
-use crate::runtime::{Ask, Life};
+use crate::runtime::Life;
 use crate::swarm::{Odds, Swarm};
 use crate::world::{Action, Fate, Open, Tally, World};
 use crate::{Choose, Seeded};
@@ -46,8 +47,8 @@ pub struct Report {
     pub tally: Tally,
     /// Rare states reached.
     pub marks: Marks,
-    /// Hash of every input and effect, when a diary was kept.
-    pub trace_hash: u64,
+    /// Every input and effect of a single run, when asked for.
+    pub diary: Vec<String>,
 }
 
 impl Report {
@@ -142,10 +143,8 @@ fn run_world(
     let outcome = engine.safety(steps).and_then(|()| engine.liveness());
     match outcome {
         Ok(()) => {
-            let mut hasher = DefaultHasher::new();
-            engine.world.diary.hash(&mut hasher);
-            let trace_hash = hasher.finish();
-            Ok(Report { seeds: 1, tally: engine.world.tally, marks: engine.world.marks, trace_hash })
+            let World { tally, marks, diary, .. } = engine.world;
+            Ok(Report { seeds: 1, tally, marks, diary: diary.unwrap_or_default() })
         }
         Err(violation) => {
             let trace = engine.trace.into_iter().rev().take(400).collect();
@@ -203,27 +202,6 @@ impl Engine {
         self.judge_rest(changes)
     }
 
-    /// L1: whatever was learned from faults, as many pods as the node can hold get an address.
-    fn fill(&mut self) -> Result<(), Violation> {
-        let room = self.world.room();
-        let live = |w: &World| w.runtime.pods.iter().filter(|p| matches!(p.life, Life::Live(_))).count();
-        let more = room.saturating_sub(live(&self.world));
-        let idle: Vec<usize> = (0..self.world.runtime.pods.len())
-            .filter(|n| self.world.runtime.pods[*n].life == Life::Idle)
-            .take(more)
-            .collect();
-        let wanted = live(&self.world) + idle.len();
-        for pod in idle {
-            self.act(Action::Start(pod, false))?;
-        }
-        self.until(70_000)?;
-        if live(&self.world) < wanted {
-            let stats = self.world.pool.stats();
-            return broken("L1", format!("{} of {wanted} pods live: {stats:?}", live(&self.world)));
-        }
-        Ok(())
-    }
-
     /// Runs until so many milliseconds later.
     fn until(&mut self, later: u64) -> Result<(), Violation> {
         let end = self.world.now + later;
@@ -271,6 +249,11 @@ impl Engine {
         }
         if self.hits(self.swarm.foreign) {
             self.act(Action::Foreign)?;
+        }
+        if self.hits(self.swarm.tamper) {
+            let which = self.seed.pick(16);
+            let whole = self.seed.once_in(2);
+            self.act(Action::Tamper(which, whole))?;
         }
         if self.hits(self.swarm.subnet) {
             let more = [-1_000, -10, 5, 1_000][self.seed.pick(4)];
@@ -435,58 +418,5 @@ impl Engine {
             return Fate::Partial;
         }
         Fate::Plain
-    }
-
-    /// L1 to L4: nobody waits, nothing is half done, everything made is in the ledger.
-    fn judge_calm(&self) -> Result<(), Violation> {
-        let world = &self.world;
-        if let Some((_, m)) = world.runtime.messages.iter().find(|(_, m)| !m.dead) {
-            let id = if m.ask == Ask::Add { "L2" } else { "L3" };
-            return broken(id, format!("{:?} of {} has no answer", m.ask, m.key.container_id));
-        }
-        let stats = world.pool.stats();
-        if stats.waiting > 0 {
-            return broken("L1", format!("somebody waits: {stats:?}"));
-        }
-        let rows = world.pool.rows();
-        let known = |id: &podwire_pool::EniId| rows.iter().any(|r| r.eni == *id);
-        for (id, eni) in &world.ec2.enis {
-            if eni.ours && eni.seen.place.is_none() {
-                return broken("L4", format!("{id} exists and is not attached"));
-            }
-            let pods = eni.seen.singles.len() + eni.seen.prefixes.len();
-            let excluded = world.settings.primary_excluded;
-            if eni.ours && pods > 0 && !known(id) && !excluded {
-                return broken("L4", format!("{id} is not in the ledger"));
-            }
-        }
-        Ok(())
-    }
-
-    /// L3, L5: everything unused went back, and stays so.
-    fn judge_rest(&self, changes: u64) -> Result<(), Violation> {
-        let world = &self.world;
-        let stats = world.pool.stats();
-        if stats.cooling + stats.releasing + stats.allocated > 0 {
-            let rows = world.pool.rows();
-            let held = rows.iter().find_map(|r| Some((r.address, r.sandbox.clone()?.container_id)));
-            return broken("L3", format!("all pods are gone, but {held:?} of {stats:?}"));
-        }
-        let busy = world.tally.changes - changes;
-        if busy > 0 {
-            return broken("L5", format!("{busy} changes of EC2 without any change of demand"));
-        }
-        let addresses: usize = world
-            .ec2
-            .enis
-            .values()
-            .filter(|e| e.ours)
-            .map(|e| e.seen.singles.len() + e.seen.prefixes.len())
-            .sum();
-        let targets = !matches!(world.settings.warm, podwire_pool::settings::Warm::DemandDriven);
-        if !targets && addresses > 2 {
-            return broken("L5", format!("{addresses} blocks are held for nobody: {stats:?}"));
-        }
-        Ok(())
     }
 }

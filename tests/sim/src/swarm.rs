@@ -78,6 +78,8 @@ pub struct Swarm {
     pub gc: Odds,
     /// ENIs of others, for each step.
     pub foreign: Odds,
+    /// Tampering by others, for each step.
+    pub tamper: Odds,
     /// Changes of the subnet, for each step.
     pub subnet: Odds,
     /// Whether the API server tells about bound pods.
@@ -115,6 +117,7 @@ impl Swarm {
             compact: maybe(&[50]),
             gc: maybe(&[50]),
             foreign: maybe(&[300]),
+            tamper: maybe(&[200]),
             subnet: maybe(&[50]),
             demand: maybe(&[1]) == 1,
             reuse: maybe(&[1]) == 1,

@@ -1,88 +1,28 @@
 //! The world: the pool, everything around it, and the rules by which things may happen. It decides nothing by itself:
 //! engines choose actions.
 
+mod action;
+mod around;
+mod daemon;
+mod pods;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use podwire_pool::settings::Mode;
 use podwire_pool::{
-    AddressState, Answer, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass, GrowBy,
-    HostChange, Input, OpId, Pool, Record, RequestId, Revision, Settings, Snapshot, SnapshotSource, Time,
+    AddressState, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, GrowBy, HostChange, Input, OpId,
+    Pool, Record, Revision, Settings, SnapshotSource, Time,
 };
 
-use crate::ec2::{Ec2, LAG_MS};
+use crate::ec2::Ec2;
 use crate::host::Host;
 use crate::marks::Marks;
 use crate::oracle::{Oracle, Scene, Violation, broken};
-use crate::runtime::{Ask, Life, Message, Runtime, key, pod_ref};
+use crate::runtime::Runtime;
 
-/// What becomes of an EC2 call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fate {
-    /// EC2 does what its rules allow.
-    Plain,
-    /// EC2 grants less than was asked for.
-    Partial,
-    /// EC2 refuses, nothing is done.
-    Refused(FailureClass),
-    /// It is done, but the answer is lost.
-    LostDone,
-    /// It is not done, and the answer is lost.
-    LostNot,
-    /// The answer is given up on first; it is done afterwards.
-    Late,
-}
-
-/// One thing that happens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Time passes to this moment, never past the pool's own deadline.
-    Wait(u64),
-    /// EC2 meets its fate with a call; its answer is on the way then. Describes look back so many ms.
-    Exec(OpId, Fate, u64),
-    /// EC2's answer arrives.
-    Reply(OpId),
-    /// A call the daemon gave up on is done now.
-    Late(OpId),
-    /// The host ends a change.
-    Host(OpId, bool),
-    /// The oldest unsynced revision is on disk.
-    Fsync,
-    /// The disk refuses it for now.
-    FsyncFails,
-    /// A plugin's message reaches the daemon.
-    Arrive(RequestId),
-    /// A pod's ADD begins; a new life under the same key or under a new one.
-    Start(usize, bool),
-    /// The plugin of a pod's ADD is killed.
-    Kill(usize),
-    /// A pod is torn down and its DEL begins.
-    Stop(usize),
-    /// The runtime's second DEL.
-    Again(usize),
-    /// The runtime forgets the pod.
-    Forget(usize),
-    /// GC with the runtime's list.
-    Gc,
-    /// Metadata is read; it looks back so many ms and leaves out so many of the last ENIs.
-    Metadata(u64, usize),
-    /// The API server tells how many pods are bound, or nothing.
-    Demand(bool),
-    /// The daemon dies after carrying out so many more effects; so many unsynced revisions reach the disk.
-    Crash(usize, usize),
-    /// The node reboots.
-    Reboot,
-    /// The ledger is compacted.
-    Compact,
-    /// Somebody attaches an ENI of theirs.
-    Foreign,
-    /// The subnet has so many more addresses, or fewer.
-    Subnet(i64, bool),
-    /// The daemon is told to stop, then starts anew.
-    Restart,
-}
+pub use action::{Action, Fate};
 
 /// An operation the pool asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -196,7 +136,7 @@ impl World {
     }
 
     /// What the oracle looks at.
-    fn scene(&self, hurried: bool) -> Scene<'_> {
+    pub(super) fn scene(&self, hurried: bool) -> Scene<'_> {
         Scene {
             now: self.now,
             cooldown: u64::try_from(self.settings.cooldown.as_millis()).unwrap_or(u64::MAX),
@@ -251,6 +191,7 @@ impl World {
                 let came = self.ec2.attach_foreign().is_some();
                 self.marks.sometimes("foreign ENI attached", came);
             }
+            Action::Tamper(which, whole) => self.tamper(*which, *whole),
             Action::Subnet(more, fragmented) => {
                 let free = i64::from(self.ec2.free) + more;
                 self.ec2.free = u32::try_from(free.max(0)).unwrap_or(0);
@@ -264,10 +205,8 @@ impl World {
         self.oracle.judge_living(self.scene(false))
     }
 
-    // ---- the pool ---------------------------------------------------------------------------------------------
-
     /// Hands an input to the pool and carries its effects out.
-    fn input(&mut self, input: Input) -> Result<(), Violation> {
+    pub(super) fn input(&mut self, input: Input) -> Result<(), Violation> {
         self.tally.steps += 1;
         let metadata = matches!(&input, Input::Observed(s) if s.source == SnapshotSource::Metadata);
         let before = self.pool.stats().hurried;
@@ -407,449 +346,6 @@ impl World {
         }
     }
 
-    // ---- time, EC2, host, disk --------------------------------------------------------------------------------
-
-    fn wait(&mut self, to: u64) -> Result<(), Violation> {
-        let deadline = self.pool.next_deadline().map(Time::as_ms);
-        let stop = deadline.map_or(to, |at| at.min(to));
-        self.now = self.now.max(stop);
-        if deadline.is_some_and(|at| at <= self.now) {
-            self.input(Input::Timer)?;
-        }
-        let late = self
-            .runtime
-            .messages
-            .values()
-            .find(|m| m.arrived && !m.dead && m.ask == Ask::Add && m.deadline <= self.now);
-        match late {
-            Some(m) => {
-                broken("L2", format!("the ADD of {} was not answered by its deadline", m.key.container_id))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn exec(&mut self, op: OpId, fate: Fate, age: u64) -> Result<(), Violation> {
-        let Some(Open::Ec2(call, None)) = self.open.get(&op) else { return Ok(()) };
-        let call = call.clone();
-        let unknown = || failure(FailureClass::Unknown);
-        let outcome = match fate {
-            Fate::Plain => self.execute(op, &call, age, false)?,
-            Fate::Partial => self.execute(op, &call, age, true)?,
-            Fate::Refused(class) => Err(failure(class)),
-            Fate::LostDone => {
-                let done = self.execute(op, &call, age, false)?.is_ok();
-                self.marks.sometimes("answer lost, call done", done);
-                Err(unknown())
-            }
-            Fate::LostNot => Err(unknown()),
-            Fate::Late => {
-                self.late.insert(op, call.clone());
-                Err(unknown())
-            }
-        };
-        self.open.insert(op, Open::Ec2(call, Some(outcome)));
-        Ok(())
-    }
-
-    fn execute(
-        &mut self,
-        op: OpId,
-        call: &Ec2Call,
-        age: u64,
-        partial: bool,
-    ) -> Result<Result<Ec2Answer, Ec2Failure>, Violation> {
-        self.oracle.judge_call(self.scene(false), call)?;
-        self.ec2.remember(self.now);
-        let at = self.now.saturating_sub(age.min(LAG_MS));
-        let outcome = self.ec2.execute(op, call, at, partial).map_err(failure);
-        if outcome.is_ok()
-            && let Ec2Call::Detach { .. } = call
-        {
-            let here: Vec<_> =
-                self.ec2.enis.values().filter_map(|e| e.seen.place.as_ref().map(|(_, d)| *d)).collect();
-            self.host.devices.retain(|device, _| here.contains(device));
-        }
-        Ok(outcome)
-    }
-
-    fn do_late(&mut self, op: OpId) -> Result<(), Violation> {
-        let Some(call) = self.late.remove(&op) else { return Ok(()) };
-        let done = self.execute(op, &call, 0, false)?.is_ok();
-        self.marks.sometimes("call done after it was given up", done);
-        Ok(())
-    }
-
-    fn reply(&mut self, op: OpId) -> Result<(), Violation> {
-        if !matches!(self.open.get(&op), Some(Open::Ec2(_, Some(_)))) {
-            return Ok(());
-        }
-        let Some(Open::Ec2(_, Some(outcome))) = self.open.remove(&op) else { return Ok(()) };
-        self.input(Input::Ec2 { op, outcome })
-    }
-
-    fn host_ends(&mut self, op: OpId, works: bool) -> Result<(), Violation> {
-        let Some(Open::Host(change)) = self.open.get(&op) else { return Ok(()) };
-        let change = change.clone();
-        let outcome =
-            if works { self.host.execute(&change, &self.ec2) } else { Err("the kernel said no".into()) };
-        self.open.remove(&op);
-        self.input(Input::Host { op, outcome })
-    }
-
-    fn fsync(&mut self) -> Result<(), Violation> {
-        let Some((revision, records)) = self.disk.unsynced.pop_front() else { return Ok(()) };
-        self.disk.failing = false;
-        self.oracle.synced(revision, &records);
-        self.disk.durable.extend(records);
-        self.input(Input::Persisted { revision })
-    }
-
-    fn fsync_fails(&mut self) -> Result<(), Violation> {
-        let Some((revision, _)) = self.disk.unsynced.front() else { return Ok(()) };
-        self.disk.failing = true;
-        let revision = *revision;
-        self.input(Input::PersistFailed { revision, reason: "no space left on device".into() })
-    }
-
-    fn compact(&mut self) {
-        if self.disk.unsynced.is_empty() {
-            self.disk.durable = self.pool.snapshot();
-            self.marks.reach("compacted");
-        }
-    }
-
-    // ---- the daemon's lives -----------------------------------------------------------------------------------
-
-    /// The daemon dies and comes back: a prefix of what it wrote is on disk; calls in flight were made or not.
-    fn crash(&mut self, keep: usize) -> Result<(), Violation> {
-        self.tally.crashes += 1;
-        self.dying = None;
-        for (at, (_, records)) in std::mem::take(&mut self.disk.unsynced).into_iter().enumerate() {
-            if at < keep {
-                self.disk.durable.extend(records);
-            }
-        }
-        self.disk.failing = false;
-        self.oracle.crashed(&self.disk.durable);
-        for (op, open) in std::mem::take(&mut self.open) {
-            match open {
-                Open::Ec2(call, None)
-                    if keep.is_multiple_of(2) && !matches!(call, Ec2Call::Describe { .. }) =>
-                {
-                    self.late.insert(op, call);
-                }
-                Open::Host(change) if keep.is_multiple_of(2) => {
-                    let _: Result<(), Box<str>> = self.host.execute(&change, &self.ec2);
-                }
-                Open::Ec2(..) | Open::Host(_) => {}
-            }
-        }
-        self.runtime.messages.retain(|_, m| !m.dead && !matches!(m.ask, Ask::Gc(_)));
-        for message in self.runtime.messages.values_mut() {
-            message.arrived = false;
-        }
-        self.boot(true)
-    }
-
-    fn boot(&mut self, same_boot: bool) -> Result<(), Violation> {
-        let records = self.disk.durable.clone();
-        self.marks.sometimes("recovered with an open intent", open_intent(&records));
-        self.pool = Pool::recover(self.settings.clone(), same_boot, records, Time::from_ms(self.now));
-        #[cfg(feature = "planted")]
-        if let Some(bug) = self.bug {
-            self.pool.plant(bug);
-        }
-        self.last_op = OpId(0);
-        self.wants_metadata = true;
-        self.pool.check().map_err(|v| Violation { id: v.id, what: format!("after recovery: {}", v.what) })?;
-        if !same_boot {
-            // The daemon binds the ledger to the new boot before anything else happens.
-            self.disk.durable = self.pool.snapshot();
-        }
-        self.input(Input::Timer)
-    }
-
-    /// Every sandbox dies with the node; the kernel forgets everything; the clock starts again.
-    fn reboot(&mut self) -> Result<(), Violation> {
-        self.marks.reach("reboot");
-        self.tally.crashes += 1;
-        self.disk.unsynced.clear();
-        self.open.clear();
-        self.host = Host::default();
-        self.runtime.messages.clear();
-        for n in 0..self.runtime.pods.len() {
-            if let Some(Life::Live(ip)) = self.runtime.pods.get(n).map(|p| p.life.clone()) {
-                self.oracle.rests.insert(ip, self.now);
-            }
-            self.renew(n);
-        }
-        for ip in std::mem::take(&mut self.oracle.durable).into_keys() {
-            self.oracle.rests.insert(ip, self.now);
-        }
-        self.oracle.promised.clear();
-        self.oracle.releasing.clear();
-        self.settings.boot = podwire_pool::BootId::new(format!("boot-{}", self.tally.crashes));
-        self.boot(false)
-    }
-
-    fn renew(&mut self, pod: usize) {
-        let Some(slot) = self.runtime.pods.get_mut(pod) else { return };
-        slot.lives += 1;
-        slot.key = key(pod, slot.lives);
-        slot.life = Life::Idle;
-    }
-
-    fn metadata(&mut self, age: u64, omit: usize) -> Result<(), Violation> {
-        let mut enis = self.ec2.metadata(self.now.saturating_sub(age));
-        let keep = enis.len().saturating_sub(omit);
-        enis.truncate(keep);
-        self.marks.sometimes("metadata left an ENI out", omit > 0 && keep > 0);
-        self.wants_metadata = false;
-        let as_of = if age == 0 { self.last_op } else { OpId(0) };
-        self.input(Input::Observed(Snapshot { source: SnapshotSource::Metadata, as_of, enis }))
-    }
-
-    // ---- pods -------------------------------------------------------------------------------------------------
-
-    fn start(&mut self, pod: usize, same: bool) {
-        let Some(slot) = self.runtime.pods.get(pod) else { return };
-        if slot.life != Life::Idle {
-            return;
-        }
-        if !same {
-            self.renew(pod);
-        }
-        self.marks
-            .sometimes("a key comes back", same && self.runtime.pods.get(pod).is_some_and(|p| p.ended > 0));
-        self.message(pod, Ask::Add);
-    }
-
-    fn message(&mut self, pod: usize, ask: Ask) {
-        let Some(slot) = self.runtime.pods.get(pod) else { return };
-        let add = ask == Ask::Add;
-        let message = Message {
-            pod,
-            key: slot.key.clone(),
-            ask,
-            started: self.now,
-            dead: false,
-            again: false,
-            arrived: false,
-            deadline: self.now + 75_000,
-        };
-        let request = self.runtime.send(message);
-        if let Some(slot) = self.runtime.pods.get_mut(pod) {
-            slot.life = if add { Life::Adding(request) } else { Life::Deleting(request) };
-        }
-    }
-
-    fn kill(&mut self, pod: usize) -> Result<(), Violation> {
-        let Some(slot) = self.runtime.pods.get_mut(pod) else { return Ok(()) };
-        let Life::Adding(request) = slot.life else { return Ok(()) };
-        slot.life = Life::Failed;
-        let Some(message) = self.runtime.messages.get_mut(&request) else { return Ok(()) };
-        message.dead = true;
-        if message.arrived && request.0 % 2 == 0 {
-            self.runtime.messages.remove(&request);
-            return self.input(Input::Abandon { request });
-        }
-        Ok(())
-    }
-
-    fn stop(&mut self, pod: usize) {
-        let Some(slot) = self.runtime.pods.get_mut(pod) else { return };
-        match slot.life {
-            Life::Live(ip) => {
-                self.oracle.rests.insert(ip, self.now);
-            }
-            Life::Failed => {}
-            Life::Idle | Life::Adding(_) | Life::Deleting(_) | Life::Deleted => return,
-        }
-        slot.ended = self.now;
-        self.message(pod, Ask::Del);
-    }
-
-    fn again(&mut self, pod: usize) {
-        let Some(slot) = self.runtime.pods.get_mut(pod) else { return };
-        if slot.life == Life::Deleted {
-            slot.ended = self.now;
-            self.message(pod, Ask::Del);
-        }
-    }
-
-    fn forget(&mut self, pod: usize) {
-        let Some(slot) = self.runtime.pods.get_mut(pod) else { return };
-        if slot.life == Life::Deleted {
-            slot.life = Life::Idle;
-        }
-    }
-
-    fn gc(&mut self) {
-        // The runtime holds ADD and DEL back during GC (cni-conformance G-09).
-        let busy = self.runtime.pods.iter().any(|p| matches!(p.life, Life::Adding(_) | Life::Deleting(_)));
-        if busy {
-            return;
-        }
-        self.marks.reach("gc");
-        let message = Message {
-            pod: 0,
-            key: key(usize::MAX, 0),
-            ask: Ask::Gc(self.runtime.valid()),
-            started: self.now,
-            dead: false,
-            again: false,
-            arrived: false,
-            deadline: u64::MAX,
-        };
-        self.runtime.send(message);
-    }
-
-    fn arrive(&mut self, request: RequestId) -> Result<(), Violation> {
-        let Some(message) = self.runtime.messages.get_mut(&request) else { return Ok(()) };
-        if message.arrived {
-            return Ok(());
-        }
-        message.arrived = true;
-        let message = message.clone();
-        let started = Time::from_ms(message.started);
-        if message.dead {
-            self.marks.reach("a dead plugin's ADD arrives");
-        }
-        match message.ask {
-            Ask::Add => self.input(Input::Allocate {
-                request,
-                sandbox: message.key,
-                pod: pod_ref(message.pod),
-                started,
-                deadline: Time::from_ms(message.deadline),
-            }),
-            Ask::Del => self.input(Input::Release { request, sandbox: message.key, started }),
-            Ask::Gc(valid) => {
-                self.input(Input::Collect { request, network: "aws-cni".into(), valid, started })
-            }
-        }
-    }
-
-    fn replied(&mut self, request: RequestId, answer: Answer) -> Result<(), Violation> {
-        let Some(message) = self.runtime.messages.get(&request).filter(|m| m.arrived).cloned() else {
-            return broken("S13", format!("request {request} is answered, but nobody asks"));
-        };
-        match (&message.ask, answer) {
-            (Ask::Add, Answer::Allocated { addresses, .. }) => {
-                self.add_answered(request, &message, &addresses)
-            }
-            (Ask::Add, Answer::Refused(cause)) => self.add_refused(request, &message, &cause),
-            (Ask::Del, Answer::Released(addresses)) => self.del_answered(request, &message, &addresses),
-            (Ask::Del, Answer::Refused(Cause::LedgerUnwritable { .. } | Cause::QueueFull)) => {
-                // The plugin keeps the release; it comes again with the same start.
-                self.marks.reach("release kept pending");
-                if let Some(message) = self.runtime.messages.get_mut(&request) {
-                    message.arrived = false;
-                    message.again = true;
-                }
-                Ok(())
-            }
-            (Ask::Gc(_), Answer::Collected(keys)) => {
-                self.runtime.messages.remove(&request);
-                match keys.iter().find(|k| self.runtime.pods.iter().any(|p| p.key == **k && lives(&p.life))) {
-                    Some(key) => broken("S8", format!("{} lives and was collected", key.container_id)),
-                    None => Ok(()),
-                }
-            }
-            (Ask::Gc(_), Answer::Refused(_)) => {
-                self.runtime.messages.remove(&request);
-                Ok(())
-            }
-            (_, answer) => broken("S8", format!("{:?} is answered with {answer:?}", message.ask)),
-        }
-    }
-
-    fn add_answered(
-        &mut self,
-        request: RequestId,
-        message: &Message,
-        addresses: &[IpAddr],
-    ) -> Result<(), Violation> {
-        self.runtime.messages.remove(&request);
-        let [ip] = addresses else { return broken("S8", format!("{addresses:?} for one pod")) };
-        if self.oracle.durable.get(ip) != Some(&message.key) {
-            return broken(
-                "S6",
-                format!("{ip} is shown to {} before it is on disk", message.key.container_id),
-            );
-        }
-        self.oracle.judge_usable(self.scene(false), *ip)?;
-        if message.dead {
-            return Ok(());
-        }
-        self.tally.adds += 1;
-        if let Some(pod) = self.runtime.pods.get_mut(message.pod) {
-            pod.life = Life::Live(*ip);
-        }
-        Ok(())
-    }
-
-    fn add_refused(&mut self, request: RequestId, message: &Message, cause: &Cause) -> Result<(), Violation> {
-        self.runtime.messages.remove(&request);
-        if message.dead {
-            return Ok(());
-        }
-        self.tally.refused += 1;
-        self.marks.reach(match cause {
-            Cause::SandboxDeleted { .. } => {
-                return broken(
-                    "S8",
-                    format!("the ADD of {} is refused as deleted", message.key.container_id),
-                );
-            }
-            Cause::NodeFull { .. } => "refused: node full",
-            Cause::Starting => "refused: starting",
-            Cause::LedgerUnwritable { .. } => "refused: ledger",
-            Cause::Stopping => "refused: stopping",
-            Cause::TooSlow { .. } => "refused: too slow",
-            Cause::SubnetExhausted { .. }
-            | Cause::SubnetFragmented { .. }
-            | Cause::Throttled { .. }
-            | Cause::Denied { .. }
-            | Cause::Ec2 { .. } => "refused: EC2",
-            Cause::Host { .. } => "refused: host",
-            Cause::QueueFull => "refused: queue",
-            Cause::Quarantined { .. } => "refused: quarantined",
-        });
-        if let Some(pod) = self.runtime.pods.get_mut(message.pod) {
-            pod.life = Life::Failed;
-        }
-        Ok(())
-    }
-
-    fn del_answered(
-        &mut self,
-        request: RequestId,
-        message: &Message,
-        addresses: &[IpAddr],
-    ) -> Result<(), Violation> {
-        self.runtime.messages.remove(&request);
-        self.tally.dels += 1;
-        if let Some((ip, _)) = self.oracle.durable.iter().find(|(_, k)| **k == message.key) {
-            return broken(
-                "S6",
-                format!("the DEL of {} is answered, {ip} is not free on disk", message.key.container_id),
-            );
-        }
-        let stranger =
-            addresses.iter().find(|ip| self.oracle.promised.get(*ip).is_some_and(|k| *k == message.key));
-        if let Some(ip) = stranger {
-            return broken("S6", format!("{ip} is reported released and held"));
-        }
-        if let Some(pod) = self.runtime.pods.get_mut(message.pod)
-            && pod.life == Life::Deleting(request)
-        {
-            pod.life = Life::Deleted;
-        }
-        Ok(())
-    }
-
     /// How many pods the node can truly hold, as it stands: a single address in the place of a prefix stays there.
     #[must_use]
     pub fn room(&self) -> usize {
@@ -881,21 +377,6 @@ impl World {
     pub fn cooldown(&self) -> u64 {
         u64::try_from(self.settings.cooldown.as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-fn lives(life: &Life) -> bool {
-    matches!(life, Life::Live(_))
-}
-
-fn failure(class: FailureClass) -> Ec2Failure {
-    Ec2Failure { class, code: format!("{class:?}").into(), message: "simulated".into() }
-}
-
-fn open_intent(records: &[Record]) -> bool {
-    let open =
-        records.iter().filter_map(|r| if let Record::Intent { op, .. } = r { Some(*op) } else { None });
-    let settled = |op: &OpId| records.iter().any(|r| matches!(r, Record::Settled { op: s } if s == op));
-    open.into_iter().any(|op| !settled(&op))
 }
 
 /// So many milliseconds.

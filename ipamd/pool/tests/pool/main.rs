@@ -11,3 +11,4 @@ mod bench;
 mod first_boot;
 mod give_back;
 mod incumbent;
+mod total;

@@ -52,7 +52,8 @@ fn same_seed_gives_the_same_run() {
     for seed in [3, 8, 21] {
         let (one, other) = (run_with(seed, 800, true).unwrap(), run_with(seed, 800, true).unwrap());
         assert_eq!(one.tally, other.tally);
-        assert_eq!(one.trace_hash, other.trace_hash);
+        assert!(one.diary.len() > 500, "{} lines", one.diary.len());
+        assert!(one.diary == other.diary, "seed {seed} took another way the second time");
     }
 }
 

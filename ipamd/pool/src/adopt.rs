@@ -1,0 +1,99 @@
+//! What EC2 says it gave us: sound blocks enter the pool, the rest is named and left alone.
+
+use ipnetwork::IpNetwork;
+
+use crate::address::{BlockState, State};
+use crate::cause::Cause;
+use crate::effect::Effect;
+use crate::eni::{Eni, Slot};
+use crate::input::ObservedEni;
+use crate::machine::Pool;
+use crate::planted::Bug;
+use crate::record::Record;
+use crate::time::Time;
+use crate::tuning::{DESCRIBE_LAG, PREFIX_LEN};
+
+impl Pool {
+    /// EC2 granted: what is sound enters the pool, the rest is named and left alone.
+    pub(crate) fn assigned(&mut self, now: Time, slot: Slot, nets: &[IpNetwork], out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.retry.clear();
+        let subnet = eni.subnet.clone();
+        let memory = self.gates.subnet(&subnet);
+        memory.exhausted.clear();
+        memory.at_most = None;
+        self.failure = None;
+        for net in nets {
+            self.adopt(now, slot, *net, &State::Free { since: now }, out);
+        }
+        if self.planted(Bug::GivesPrimary)
+            && let Some(eni) = self.ledger.eni(slot)
+        {
+            let own = IpNetwork::from(eni.primary);
+            self.ledger.add_block(slot, own, &State::Free { since: now }, now);
+        }
+    }
+
+    /// Enters a block that EC2 says is on this ENI.
+    pub(crate) fn adopt(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        net: IpNetwork,
+        state: &State,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(eni) = self.ledger.eni(slot) else { return false };
+        if self.ledger.block(net).is_some_and(|b| b.slot == slot) {
+            return true;
+        }
+        if let Some(what) = self.unsound(eni, net) {
+            self.contradict(now, net);
+            self.complain(Cause::Quarantined { what: what.into() }, out);
+            return false;
+        }
+        let id = eni.id.clone();
+        self.ledger.add_block(slot, net, state, now);
+        if self.planted(Bug::HostNotAwaited) {
+            self.ledger.set_block(net, BlockState::Ready);
+        }
+        self.journal.note(Record::Assigned { eni: id, net, at: now });
+        true
+    }
+
+    /// What is known elsewhere is doubtful as well: nothing of it is handed out until a Describe has told.
+    fn contradict(&mut self, now: Time, net: IpNetwork) {
+        let Some(other) = self.ledger.overlapping(net) else { return };
+        let Some(slot) = self.ledger.block(other).filter(|b| b.suspect.is_none()).map(|b| b.slot) else {
+            return;
+        };
+        self.ledger.change_block(other, |b| b.suspect = Some(now));
+        self.note_doubt(now, slot);
+        self.describing.want(now.after(DESCRIBE_LAG));
+    }
+
+    /// Why a block cannot be what it claims to be.
+    fn unsound(&self, eni: &Eni, net: IpNetwork) -> Option<String> {
+        let odd = match net {
+            IpNetwork::V4(v4) => !matches!(v4.prefix(), 32 | PREFIX_LEN) || v4.network() != v4.ip(),
+            IpNetwork::V6(_) => true,
+        };
+        if odd {
+            return Some(format!("{net} on {}, neither an address nor a /28", eni.id));
+        }
+        if eni.subnet_cidr.is_some_and(|cidr| !cidr.contains(net.ip())) {
+            return Some(format!("{net} on {}, outside its subnet", eni.id));
+        }
+        if self.ledger.enis().any(|(_, e)| net.contains(e.primary)) {
+            return Some(format!("{net} on {}, which holds an ENI's own address", eni.id));
+        }
+        let other = self.ledger.overlapping(net)?;
+        Some(format!("{net} on {}, which overlaps {other} known elsewhere", eni.id))
+    }
+}
+
+/// Everything an observed ENI carries for pods: addresses as /32 or /128, and prefixes.
+pub(crate) fn nets_of(seen: &ObservedEni) -> Vec<IpNetwork> {
+    let singles = seen.addresses.iter().map(|ip| IpNetwork::from(*ip));
+    singles.chain(seen.prefixes.iter().copied()).collect()
+}

@@ -1,0 +1,71 @@
+//! What may happen in the world.
+
+use podwire_pool::{FailureClass, OpId, RequestId};
+
+/// What becomes of an EC2 call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// EC2 does what its rules allow.
+    Plain,
+    /// EC2 grants less than was asked for.
+    Partial,
+    /// EC2 refuses, nothing is done.
+    Refused(FailureClass),
+    /// It is done, but the answer is lost.
+    LostDone,
+    /// It is not done, and the answer is lost.
+    LostNot,
+    /// The answer is given up on first; it is done afterwards.
+    Late,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Time passes to this moment, never past the pool's own deadline.
+    Wait(u64),
+    /// EC2 meets its fate with a call; its answer is on the way then. Describes look back so many ms.
+    Exec(OpId, Fate, u64),
+    /// EC2's answer arrives.
+    Reply(OpId),
+    /// A call the daemon gave up on is done now.
+    Late(OpId),
+    /// The host ends a change.
+    Host(OpId, bool),
+    /// The oldest unsynced revision is on disk.
+    Fsync,
+    /// The disk refuses it for now.
+    FsyncFails,
+    /// A plugin's message reaches the daemon.
+    Arrive(RequestId),
+    /// A pod's ADD begins; a new life under the same key or under a new one.
+    Start(usize, bool),
+    /// The plugin of a pod's ADD is killed.
+    Kill(usize),
+    /// A pod is torn down and its DEL begins.
+    Stop(usize),
+    /// The runtime's second DEL.
+    Again(usize),
+    /// The runtime forgets the pod.
+    Forget(usize),
+    /// GC with the runtime's list.
+    Gc,
+    /// Metadata is read; it looks back so many ms and leaves out so many of the last ENIs.
+    Metadata(u64, usize),
+    /// The API server tells how many pods are bound, or nothing.
+    Demand(bool),
+    /// The daemon dies after carrying out so many more effects; so many unsynced revisions reach the disk.
+    Crash(usize, usize),
+    /// The node reboots.
+    Reboot,
+    /// The ledger is compacted.
+    Compact,
+    /// Somebody attaches an ENI of theirs.
+    Foreign,
+    /// Somebody detaches an ENI of ours, or unassigns one of its addresses.
+    Tamper(usize, bool),
+    /// The subnet has so many more addresses, or fewer.
+    Subnet(i64, bool),
+    /// The daemon is told to stop, then starts anew.
+    Restart,
+}

@@ -1,0 +1,134 @@
+//! Time, EC2, the host and the disk around the pool.
+
+use podwire_pool::{Ec2Answer, Ec2Call, Ec2Failure, FailureClass, Input, OpId, Time};
+
+use super::{Fate, Open, World};
+use crate::ec2::LAG_MS;
+use crate::oracle::{Violation, broken};
+use crate::runtime::Ask;
+
+impl World {
+    pub(super) fn wait(&mut self, to: u64) -> Result<(), Violation> {
+        let deadline = self.pool.next_deadline().map(Time::as_ms);
+        let stop = deadline.map_or(to, |at| at.min(to));
+        self.now = self.now.max(stop);
+        if deadline.is_some_and(|at| at <= self.now) {
+            self.input(Input::Timer)?;
+        }
+        let late = self
+            .runtime
+            .messages
+            .values()
+            .find(|m| m.arrived && !m.dead && m.ask == Ask::Add && m.deadline <= self.now);
+        match late {
+            Some(m) => {
+                broken("L2", format!("the ADD of {} was not answered by its deadline", m.key.container_id))
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn exec(&mut self, op: OpId, fate: Fate, age: u64) -> Result<(), Violation> {
+        let Some(Open::Ec2(call, None)) = self.open.get(&op) else { return Ok(()) };
+        let call = call.clone();
+        let unknown = || failure(FailureClass::Unknown);
+        let outcome = match fate {
+            Fate::Plain => self.execute(op, &call, age, false)?,
+            Fate::Partial => self.execute(op, &call, age, true)?,
+            Fate::Refused(class) => Err(failure(class)),
+            Fate::LostDone => {
+                let done = self.execute(op, &call, age, false)?.is_ok();
+                self.marks.sometimes("answer lost, call done", done);
+                Err(unknown())
+            }
+            Fate::LostNot => Err(unknown()),
+            Fate::Late => {
+                self.late.insert(op, call.clone());
+                Err(unknown())
+            }
+        };
+        self.open.insert(op, Open::Ec2(call, Some(outcome)));
+        Ok(())
+    }
+
+    pub(super) fn execute(
+        &mut self,
+        op: OpId,
+        call: &Ec2Call,
+        age: u64,
+        partial: bool,
+    ) -> Result<Result<Ec2Answer, Ec2Failure>, Violation> {
+        self.oracle.judge_call(self.scene(false), call)?;
+        self.ec2.remember(self.now);
+        let at = self.now.saturating_sub(age.min(LAG_MS));
+        let outcome = self.ec2.execute(op, call, at, partial).map_err(failure);
+        if outcome.is_ok()
+            && let Ec2Call::Detach { .. } = call
+        {
+            let here: Vec<_> =
+                self.ec2.enis.values().filter_map(|e| e.seen.place.as_ref().map(|(_, d)| *d)).collect();
+            self.host.devices.retain(|device, _| here.contains(device));
+        }
+        Ok(outcome)
+    }
+
+    pub(super) fn tamper(&mut self, which: usize, whole: bool) {
+        self.ec2.remember(self.now);
+        let Some((device, taken)) = self.ec2.tamper(which, whole) else { return };
+        self.marks.reach(if whole { "ENI detached by others" } else { "address unassigned by others" });
+        self.oracle.tampered.extend(taken);
+        if whole {
+            self.host.devices.remove(&device);
+        }
+    }
+
+    pub(super) fn do_late(&mut self, op: OpId) -> Result<(), Violation> {
+        let Some(call) = self.late.remove(&op) else { return Ok(()) };
+        let done = self.execute(op, &call, 0, false)?.is_ok();
+        self.marks.sometimes("call done after it was given up", done);
+        Ok(())
+    }
+
+    pub(super) fn reply(&mut self, op: OpId) -> Result<(), Violation> {
+        if !matches!(self.open.get(&op), Some(Open::Ec2(_, Some(_)))) {
+            return Ok(());
+        }
+        let Some(Open::Ec2(_, Some(outcome))) = self.open.remove(&op) else { return Ok(()) };
+        self.input(Input::Ec2 { op, outcome })
+    }
+
+    pub(super) fn host_ends(&mut self, op: OpId, works: bool) -> Result<(), Violation> {
+        let Some(Open::Host(change)) = self.open.get(&op) else { return Ok(()) };
+        let change = change.clone();
+        let outcome =
+            if works { self.host.execute(&change, &self.ec2) } else { Err("the kernel said no".into()) };
+        self.open.remove(&op);
+        self.input(Input::Host { op, outcome })
+    }
+
+    pub(super) fn fsync(&mut self) -> Result<(), Violation> {
+        let Some((revision, records)) = self.disk.unsynced.pop_front() else { return Ok(()) };
+        self.disk.failing = false;
+        self.oracle.synced(revision, &records);
+        self.disk.durable.extend(records);
+        self.input(Input::Persisted { revision })
+    }
+
+    pub(super) fn fsync_fails(&mut self) -> Result<(), Violation> {
+        let Some((revision, _)) = self.disk.unsynced.front() else { return Ok(()) };
+        self.disk.failing = true;
+        let revision = *revision;
+        self.input(Input::PersistFailed { revision, reason: "no space left on device".into() })
+    }
+
+    pub(super) fn compact(&mut self) {
+        if self.disk.unsynced.is_empty() {
+            self.disk.durable = self.pool.snapshot();
+            self.marks.reach("compacted");
+        }
+    }
+}
+
+fn failure(class: FailureClass) -> Ec2Failure {
+    Ec2Failure { class, code: format!("{class:?}").into(), message: "simulated".into() }
+}
