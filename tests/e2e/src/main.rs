@@ -252,6 +252,10 @@ fn give_back(lab: &Lab, workers: &[Worker], pods: &[Pod], report: &mut Report) -
             let left = wait_for(GIVE_BACK, "ENIs to be given back", || {
                 let held = holdings(lab, &worker.instance());
                 Ok((held.len() == 1).then_some(held))
+            });
+            let left = left.with_context(|| match runtime.block_on(status_of(&worker.node)) {
+                Ok(status) => format!("{status:?}"),
+                Err(error) => format!("{error:#}"),
             })?;
             Ok(format!(
                 "{} after the DELs; {} addresses, {} prefixes stay",
