@@ -3,10 +3,12 @@
 //! Every operation reads what the kernel holds, compares it with the plan and changes only what differs, so that a second
 //! application changes nothing and a restart is not felt by pods. Pod links are never made here.
 
+mod drift;
 mod eni;
 mod flush;
 mod links;
 
+pub use drift::Watch;
 pub use links::PodLink;
 
 use crate::diff::{self, Strangers};
