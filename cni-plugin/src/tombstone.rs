@@ -94,7 +94,7 @@ impl PendingRelease {
 
     fn write_beside(&self, path: &Path) -> io::Result<()> {
         let mut file = File::create(path)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
+        file.write_all(&serde_json::to_vec(self).map_err(io::Error::other)?)?;
         file.sync_all()
     }
 }

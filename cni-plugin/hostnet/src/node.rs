@@ -3,12 +3,14 @@
 //! Every operation reads what the kernel holds, compares it with the plan and changes only what differs, so that a second
 //! application changes nothing and a restart is not felt by pods. Pod links are never made here.
 
+mod drift;
 mod eni;
 
 pub use eni::wait_for_device;
 mod flush;
 mod links;
 
+pub use drift::Watch;
 pub use links::PodLink;
 
 use crate::diff::{self, Strangers};

@@ -160,5 +160,9 @@ pub fn ready_node(stage: &Stage) -> (Fabric, NodeNet) {
     let mut node = NodeNet::open().expect("sockets");
     node.apply_node(&node_config()).expect("node");
     node.apply_eni(&second_eni(&["10.0.1.101/32", "10.0.1.64/28"]), Duration::from_secs(5)).expect("ENI");
+    // The kernel lets a new link's first packets go a moment after it is up.
+    for device in ["eth0", "eth1"] {
+        stage.await_true(&format!("ip link show {device} | grep -q 'state UP'"));
+    }
     (fabric, node)
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Where the stage's own namespace is, for commands that name it from another one.
 pub const NODE: &str = "/run/netns/node";
@@ -101,6 +102,18 @@ impl Stage {
     #[must_use]
     pub fn succeeds(&self, command: &str) -> bool {
         output(command).status.success()
+    }
+
+    /// Waits until a command succeeds.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn await_true(&self, command: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.succeeds(command) {
+            assert!(Instant::now() < deadline, "never true: {command}");
+        }
     }
 }
 

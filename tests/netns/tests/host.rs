@@ -1,7 +1,7 @@
 //! The node's side: rules, ENIs, ruleset, deletion of links, against the kernel.
 
 use podwire_hostnet::pod::{self, PodWiring, Teardown};
-use podwire_hostnet::{Attachment, EniConfig, EniSlot, HostError, NodeNet};
+use podwire_hostnet::{Attachment, EniConfig, EniSlot, HostError, NodeNet, Watch};
 use podwire_netns::node::{Fabric, MAC1, SECOND, net, node_config, ready_node, second_eni};
 use podwire_netns::{Ns, Stage, kernel_state, on_stage};
 use serde_json::{Value, json};
@@ -179,6 +179,37 @@ fn drift_is_repaired() {
             again(&mut node);
             assert_eq!(node.changes(), before, "{damage}: applied again");
         }
+    });
+}
+
+/// D19: a change is noticed at once, put right, and counted; quiet is noticed as well.
+#[test]
+fn drift_is_noticed_and_repaired() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = ready_node(stage);
+        let state = kernel_state(stage);
+        let mut watch = Watch::open().expect("sockets");
+        assert!(!watch.changed(Duration::from_millis(50)).expect("waited"));
+        for damage in [
+            "ip rule del pref 1536",
+            "ip route flush table 2",
+            "ip link set eth1 down",
+            "ip addr flush dev eth1",
+            "nft flush ruleset",
+        ] {
+            stage.run(damage);
+            let started = Instant::now();
+            assert!(watch.changed(SHORT).expect("waited"), "{damage}");
+            assert!(started.elapsed() < Duration::from_millis(500), "{damage}: {:?}", started.elapsed());
+            assert!(node.repair().expect("repaired") > 0, "{damage}");
+            assert_eq!(node.repair().expect("nothing to do"), 0, "{damage}");
+            assert_eq!(kernel_state(stage)["rules"], state["rules"], "{damage}");
+            assert_eq!(kernel_state(stage)["routes"], state["routes"], "{damage}");
+            // Our own repair is a change too.
+            assert!(watch.changed(SHORT).expect("waited"), "{damage}");
+        }
+        stage.run("ip link del eth1");
+        assert!(matches!(node.repair(), Err(HostError::NoDevice { .. })));
     });
 }
 
@@ -362,6 +393,21 @@ fn links_are_deleted_in_groups_and_only_ours() {
         assert!(node.delete_links(&[pods[98].1.host_ifname.clone()])[0].1.is_ok());
         let single = started.elapsed();
         assert!(grouped < single * 30, "98 in groups took {grouped:?}, one alone {single:?}");
+    });
+}
+
+/// D18: one device in the group that cannot be deleted refuses the lot; then the links go one by one, and that device stays.
+#[test]
+fn links_are_deleted_one_by_one_where_the_group_is_refused() {
+    on_stage(|stage| {
+        let mut node = NodeNet::open().expect("sockets");
+        stage.run("ip link set lo group 1886846978");
+        let pods: Vec<_> = (1..=3).map(|n| wired(stage, n)).collect();
+        pods.iter().for_each(|(_, wiring)| doom(wiring));
+        let names: Vec<String> = pods.iter().map(|(_, w)| w.host_ifname.clone()).collect();
+        assert!(node.delete_links(&names).iter().all(|(_, result)| result.is_ok()));
+        assert_eq!(stage.json("ip -j link show type veth").as_array().map(Vec::len), Some(0));
+        assert!(stage.run("ip link show lo").contains("UP"));
     });
 }
 

@@ -131,6 +131,43 @@ impl Socket {
         Ok(socket)
     }
 
+    /// Opens a netfilter socket that receives the kernel's notifications of these groups.
+    pub(crate) fn listen_netfilter(groups: &[u32]) -> Result<Self, NetlinkError> {
+        let socket = Self::netfilter()?;
+        for group in groups {
+            socket.raw.add_membership(*group).map_err(failed("join a notification group"))?;
+        }
+        Ok(socket)
+    }
+
+    /// Waits until one of the sockets has something to say; `false` when the deadline passes first.
+    pub(crate) fn wait_any(sockets: &[&Self], deadline: Instant) -> Result<bool, NetlinkError> {
+        loop {
+            let fds: Vec<_> = sockets.iter().map(|s| s.raw.as_fd()).collect();
+            let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+            match poll(&mut polled, Some(&until(deadline))) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed("wait")(errno.into())),
+            }
+        }
+    }
+
+    /// Throws away what has been received. An overrun is one more reason to look, not a failure.
+    pub(crate) fn discard(&mut self) -> Result<(), NetlinkError> {
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(DATAGRAM_MAX);
+            match self.raw.recv(&mut self.buffer, MSG_DONTWAIT) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed("receive")(error)),
+            }
+        }
+    }
+
     fn open(protocol: isize) -> Result<Self, NetlinkError> {
         let raw = RawSocket::new(protocol).map_err(failed("open"))?;
         // Both options only shape error texts; a kernel that lacks them still answers correctly.
@@ -286,15 +323,18 @@ impl Socket {
     }
 
     fn wait(&self, deadline: Instant) -> Result<(), NetlinkError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
         let fd = self.raw.as_fd();
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&until(deadline))) {
             Ok(0) => Err(failed("wait")(io::ErrorKind::TimedOut.into())),
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(failed("wait")(errno.into())),
         }
     }
+}
+
+fn until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
 }
 
 fn failed(action: &'static str) -> impl Fn(io::Error) -> NetlinkError {

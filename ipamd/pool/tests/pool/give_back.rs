@@ -40,5 +40,5 @@ fn second_eni_of_prefixes_goes_back_after_a_burst() {
             return;
         }
     }
-    panic!("two ENIs are kept: {:?}", bench.pool.stats());
+    panic!("two ENIs are kept: {:?}\n{:?}\n{:?}\n{:?}", bench.pool.stats(), &bench.log[bench.log.len()-3..], &bench.all_hosts[bench.all_hosts.len()-2..], bench.pending);
 }
