@@ -1,21 +1,23 @@
 //! How the plugin talks to `ipamd`: one connection, a deadline on every call, one table from failures to error codes.
 
-mod call;
-mod hpack;
-
 use crate::cni::error::{
     CniError, DENIED, NODE_FULL, PROTOCOL, REFUSED, SUBNET_FRAGMENTED, SUBNET_FULL, THROTTLED, TRY_AGAIN,
 };
-use call::{CallError, Connection};
+use hyper_util::rt::TokioIo;
 use podwire_proto::SOCKET_PATH;
+use podwire_proto::v1::ipam_client::IpamClient;
 use podwire_proto::v1::{
-    AllocateRequest, AllocateResponse, Allocation, CollectRequest, CollectResponse, Failure, InspectRequest,
-    InspectResponse, ReleaseRequest, ReleaseResponse, Sandbox, StatusRequest, StatusResponse,
-    allocate_response, release_response,
+    AllocateRequest, Allocation, CollectRequest, Failure, InspectRequest, ReleaseRequest, Sandbox,
+    StatusRequest, StatusResponse, allocate_response, release_response,
 };
-use prost::Message;
+use std::future::Future;
 use std::io;
 use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+use tower::service_fn;
 
 /// First pause before connecting again. *Source*: our choice; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -27,51 +29,35 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 pub enum DaemonError {
     /// Nobody listens.
     #[error("ipamd does not listen on {SOCKET_PATH}")]
-    Absent(#[source] io::Error),
-    /// The connection broke.
-    #[error("ipamd went away during the call")]
-    Lost(#[source] io::Error),
+    Absent(#[source] tonic::transport::Error),
     /// It did not answer in time.
     #[error("ipamd did not answer within {0:?}")]
     Late(Duration),
-    /// The call failed, with a gRPC status.
-    #[error("ipamd failed: {message} (gRPC status {code})")]
-    Call {
-        /// The status.
-        code: u32,
-        /// The daemon's words.
-        message: String,
-    },
+    /// The call failed.
+    #[error("ipamd failed: {}", .0.message())]
+    Call(Box<Status>),
     /// The answer is empty, or says something this plugin does not know.
-    #[error(
-        "ipamd's answer to {method} cannot be understood ({why}); are plugin and daemon of neighbouring versions?"
-    )]
-    Unknown {
-        /// The call.
-        method: &'static str,
-        /// What is wrong with the answer.
-        why: &'static str,
-    },
+    #[error("ipamd's answer to {0} cannot be understood; are plugin and daemon of neighbouring versions?")]
+    Unknown(&'static str),
     /// It said no.
     #[error("{}", .0.message)]
     Refused(Failure),
+    /// The plugin has no runtime to wait with.
+    #[error("cannot wait for ipamd")]
+    Runtime(#[source] io::Error),
 }
-
-/// gRPC statuses that mean that plugin and daemon do not understand each other. *Source*: gRPC status codes,
-/// INVALID_ARGUMENT and UNIMPLEMENTED.
-const MISUNDERSTOOD: [u32; 2] = [3, 12];
-/// gRPC statuses of a daemon that is stopping or was interrupted. *Source*: gRPC status codes, CANCELLED, UNKNOWN,
-/// DEADLINE_EXCEEDED, ABORTED, UNAVAILABLE.
-const INTERRUPTED: [u32; 5] = [1, 2, 4, 10, 14];
 
 impl DaemonError {
     /// Whether nobody took notice of the call for certain, or perhaps: the same call must be made again later.
     #[must_use]
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Absent(_) | Self::Lost(_) | Self::Late(_) => true,
-            Self::Call { code, .. } => INTERRUPTED.contains(code),
-            Self::Unknown { .. } | Self::Refused(_) => false,
+            Self::Absent(_) | Self::Late(_) | Self::Runtime(_) => true,
+            Self::Call(status) => matches!(
+                status.code(),
+                Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::Unknown
+            ),
+            Self::Unknown(_) | Self::Refused(_) => false,
         }
     }
 
@@ -79,10 +65,12 @@ impl DaemonError {
     #[must_use]
     pub fn to_cni(&self, msg: &str) -> CniError {
         let code = match self {
-            Self::Absent(_) | Self::Lost(_) | Self::Late(_) => TRY_AGAIN,
-            Self::Call { code, .. } if MISUNDERSTOOD.contains(code) => PROTOCOL,
-            Self::Call { .. } => TRY_AGAIN,
-            Self::Unknown { .. } => PROTOCOL,
+            Self::Absent(_) | Self::Late(_) | Self::Runtime(_) => TRY_AGAIN,
+            Self::Call(status) if matches!(status.code(), Code::Unimplemented | Code::InvalidArgument) => {
+                PROTOCOL
+            }
+            Self::Call(_) => TRY_AGAIN,
+            Self::Unknown(_) => PROTOCOL,
             Self::Refused(failure) if failure.retry => TRY_AGAIN,
             Self::Refused(failure) => code_of(&failure.cause),
         };
@@ -94,10 +82,10 @@ impl DaemonError {
             Self::Refused(failure) if !failure.cause.is_empty() => format!("{}: ", failure.cause),
             Self::Refused(_)
             | Self::Absent(_)
-            | Self::Lost(_)
             | Self::Late(_)
-            | Self::Call { .. }
-            | Self::Unknown { .. } => String::new(),
+            | Self::Call(_)
+            | Self::Unknown(_)
+            | Self::Runtime(_) => String::new(),
         }
     }
 }
@@ -114,10 +102,11 @@ fn code_of(cause: &str) -> u32 {
     }
 }
 
-/// A connection to the daemon.
+/// A connection to the daemon and the runtime it lives in.
 #[derive(Debug)]
 pub struct Daemon {
-    connection: Connection,
+    runtime: Runtime,
+    client: IpamClient<Channel>,
 }
 
 impl Daemon {
@@ -126,16 +115,10 @@ impl Daemon {
     /// # Errors
     /// Nobody listens for that long.
     pub fn connect(patience: Duration) -> Result<Self, DaemonError> {
-        let until = Instant::now() + patience;
-        let mut pause = PAUSE_MIN;
-        loop {
-            match Connection::open(SOCKET_PATH) {
-                Ok(connection) => return Ok(Self { connection }),
-                Err(error) if Instant::now() + pause >= until => return Err(DaemonError::Absent(error)),
-                Err(_) => std::thread::sleep(pause),
-            }
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
+        let runtime =
+            Builder::new_current_thread().enable_io().enable_time().build().map_err(DaemonError::Runtime)?;
+        let channel = runtime.block_on(connected(patience))?;
+        Ok(Self { runtime, client: IpamClient::new(channel) })
     }
 
     /// Asks for the sandbox's address.
@@ -144,14 +127,15 @@ impl Daemon {
     /// No answer in time, or a refusal.
     pub fn allocate(
         &mut self,
-        request: &AllocateRequest,
+        request: AllocateRequest,
         patience: Duration,
     ) -> Result<Allocation, DaemonError> {
-        let response: AllocateResponse = self.call("Allocate", request, patience)?;
+        let client = &mut self.client;
+        let response = answer(&self.runtime, patience, client.allocate(request))?;
         match response.outcome {
             Some(allocate_response::Outcome::Allocation(allocation)) => Ok(allocation),
             Some(allocate_response::Outcome::Failure(failure)) => Err(DaemonError::Refused(failure)),
-            None => Err(DaemonError::Unknown { method: "Allocate", why: "it is empty" }),
+            None => Err(DaemonError::Unknown("Allocate")),
         }
     }
 
@@ -161,14 +145,15 @@ impl Daemon {
     /// No answer in time, or a refusal.
     pub fn release(
         &mut self,
-        request: &ReleaseRequest,
+        request: ReleaseRequest,
         patience: Duration,
     ) -> Result<Vec<String>, DaemonError> {
-        let response: ReleaseResponse = self.call("Release", request, patience)?;
+        let client = &mut self.client;
+        let response = answer(&self.runtime, patience, client.release(request))?;
         match response.outcome {
             Some(release_response::Outcome::Released(released)) => Ok(released.addresses),
             Some(release_response::Outcome::Failure(failure)) => Err(DaemonError::Refused(failure)),
-            None => Err(DaemonError::Unknown { method: "Release", why: "it is empty" }),
+            None => Err(DaemonError::Unknown("Release")),
         }
     }
 
@@ -181,9 +166,9 @@ impl Daemon {
         sandbox: Sandbox,
         patience: Duration,
     ) -> Result<Option<Allocation>, DaemonError> {
+        let client = &mut self.client;
         let request = InspectRequest { sandbox: Some(sandbox) };
-        let response: InspectResponse = self.call("Inspect", &request, patience)?;
-        Ok(response.allocation)
+        Ok(answer(&self.runtime, patience, client.inspect(request))?.allocation)
     }
 
     /// Has every attachment released that is not in the request's list; returns what was.
@@ -192,10 +177,11 @@ impl Daemon {
     /// No answer in time, or a refusal.
     pub fn collect(
         &mut self,
-        request: &CollectRequest,
+        request: CollectRequest,
         patience: Duration,
     ) -> Result<Vec<Sandbox>, DaemonError> {
-        let response: CollectResponse = self.call("Collect", request, patience)?;
+        let client = &mut self.client;
+        let response = answer(&self.runtime, patience, client.collect(request))?;
         match response.failure {
             Some(failure) => Err(DaemonError::Refused(failure)),
             None => Ok(response.collected),
@@ -207,25 +193,44 @@ impl Daemon {
     /// # Errors
     /// No answer in time.
     pub fn status(&mut self, patience: Duration) -> Result<StatusResponse, DaemonError> {
-        self.call("Status", &StatusRequest {}, patience)
+        let client = &mut self.client;
+        answer(&self.runtime, patience, client.status(StatusRequest {}))
     }
+}
 
-    fn call<T: Message + Default>(
-        &mut self,
-        method: &'static str,
-        request: &impl Message,
-        patience: Duration,
-    ) -> Result<T, DaemonError> {
-        let path = format!("/podwire.v1.Ipam/{method}");
-        let answer = self.connection.call(&path, &request.encode_to_vec(), Instant::now() + patience);
-        let bytes = answer.map_err(|error| match error {
-            CallError::Io(source) => DaemonError::Lost(source),
-            CallError::Late => DaemonError::Late(patience),
-            CallError::Status(code, message) => DaemonError::Call { code, message },
-            CallError::Broken(why) => DaemonError::Unknown { method, why },
-        })?;
-        T::decode(bytes.as_slice())
-            .map_err(|_| DaemonError::Unknown { method, why: "it is no message of that kind" })
+fn answer<T>(
+    runtime: &Runtime,
+    patience: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, DaemonError> {
+    // The timer belongs to the runtime, so it is made inside.
+    let outcome = runtime.block_on(async { tokio::time::timeout(patience, call).await });
+    match outcome {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(DaemonError::Call(Box::new(status))),
+        Err(_) => Err(DaemonError::Late(patience)),
+    }
+}
+
+async fn connected(patience: Duration) -> Result<Channel, DaemonError> {
+    let until = Instant::now() + patience;
+    let mut pause = PAUSE_MIN;
+    loop {
+        // The address is never resolved: the connector goes to the socket whatever it says.
+        let endpoint = Endpoint::from_static("http://ipamd");
+        let connector = service_fn(|_| async { UnixStream::connect(SOCKET_PATH).await.map(TokioIo::new) });
+        let left = until.saturating_duration_since(Instant::now());
+        // Even without patience one attempt is made; a listening daemon accepts at once.
+        let attempt =
+            tokio::time::timeout(left.max(PAUSE_MAX), endpoint.connect_with_connector(connector)).await;
+        match attempt {
+            Ok(Ok(channel)) => return Ok(channel),
+            Ok(Err(error)) if Instant::now() + pause >= until => return Err(DaemonError::Absent(error)),
+            Err(_) if Instant::now() >= until => return Err(DaemonError::Late(patience)),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
@@ -258,11 +263,9 @@ mod tests {
 
     #[test]
     fn a_daemon_that_failed_midway_is_away() {
-        let failed = |code| DaemonError::Call { code, message: String::new() };
-        assert!(failed(14).is_away());
+        assert!(DaemonError::Call(Box::new(Status::unavailable("gone"))).is_away());
         assert!(DaemonError::Late(Duration::ZERO).is_away());
-        assert!(!failed(3).is_away());
-        assert_eq!(failed(12).to_cni("x").code, PROTOCOL);
-        assert_eq!(failed(13).to_cni("x").code, TRY_AGAIN);
+        assert!(!DaemonError::Call(Box::new(Status::invalid_argument("no"))).is_away());
+        assert_eq!(DaemonError::Call(Box::new(Status::unimplemented("no"))).to_cni("x").code, PROTOCOL);
     }
 }

@@ -18,9 +18,6 @@ use std::time::Duration;
 /// Kept of the deadline for wiring, answering and undoing. *Source*: our choice; wiring takes milliseconds.
 const RESERVE: Duration = Duration::from_secs(2);
 
-/// Pause before asking again. *Source*: our choice.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// A wired pod: the result to print, and how to take it all back should nobody be there to read it.
 #[derive(Debug)]
 pub(crate) struct Wired {
@@ -111,7 +108,6 @@ fn allocate(call: &Call<'_>, log: &mut Log) -> Result<(Daemon, Allocation), CniE
     let Call { invocation, conf, started } = *call;
     let deadlines = &conf.deadlines;
     let left = || started.left(deadlines.add).saturating_sub(RESERVE.min(deadlines.add / 10));
-    let mut asked_before = false;
     loop {
         let patience = started.left(deadlines.connect).min(left());
         let mut daemon = Daemon::connect(patience).map_err(|e| crate::daemon::away(&e))?;
@@ -124,16 +120,10 @@ fn allocate(call: &Call<'_>, log: &mut Log) -> Result<(Daemon, Allocation), CniE
             patience_ms: u64::try_from((patience - patience / 10).as_millis()).unwrap_or(u64::MAX),
             netns: invocation.netns.clone(),
         };
-        match daemon.allocate(&request, patience) {
-            Ok(mut allocation) => {
-                // What an answer that was lost had given is this ADD's own.
-                allocation.is_new |= asked_before;
-                return Ok((daemon, allocation));
-            }
+        match daemon.allocate(request, patience) {
+            Ok(allocation) => return Ok((daemon, allocation)),
             Err(error) if error.is_away() && !left().is_zero() && !matches!(error, DaemonError::Late(_)) => {
                 log.warn("ipamd went away during the request; asking again", &[("error", &chain(&error))]);
-                asked_before = true;
-                std::thread::sleep(PAUSE.min(left()));
             }
             Err(error) => {
                 if error.is_away() {
@@ -195,7 +185,7 @@ impl Undo {
             started_boottime_ms: self.boottime_ms,
             host_interface: String::new(),
         };
-        if let Err(error) = daemon.release(&request, RESERVE) {
+        if let Err(error) = daemon.release(request, RESERVE) {
             log.warn("cannot give the address back; left a pending release", &[("error", &chain(&error))]);
             self.leave_behind(log);
         }

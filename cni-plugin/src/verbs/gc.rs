@@ -25,7 +25,7 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
     };
     let left = || started.left(conf.deadlines.del);
     let mut daemon = Daemon::connect(left().min(conf.deadlines.status)).map_err(|e| daemon::away(&e))?;
-    let collected = daemon.collect(&request, left()).map_err(|e| e.to_cni("cannot collect"))?;
+    let collected = daemon.collect(request, left()).map_err(|e| e.to_cni("cannot collect"))?;
     for one in &collected {
         log.info("collected", &[("sandbox", &one.container_id), ("ifname", &one.ifname)]);
     }

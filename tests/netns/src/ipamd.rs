@@ -33,8 +33,8 @@ pub struct State {
     pub refusal: Option<Failure>,
     /// How long an Allocate takes.
     pub delay: Duration,
-    /// So many answers to Allocate are lost after it was carried out.
-    pub lose_replies: u32,
+    /// The answer to Allocate is lost after it was carried out.
+    pub lose_reply: bool,
     /// Every Release is answered with this.
     pub release_refusal: Option<Failure>,
     /// What STATUS says.
@@ -69,7 +69,7 @@ impl FakeIpamd {
             held: BTreeMap::new(),
             refusal: None,
             delay: Duration::ZERO,
-            lose_replies: 0,
+            lose_reply: false,
             release_refusal: None,
             ready: true,
             released: Vec::new(),
@@ -202,11 +202,8 @@ impl Ipam for Service {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let key = key(request.into_inner().sandbox)?;
-        let mut state = self.state();
-        let outcome = state.allocate(key);
-        if let Some(rest) = state.lose_replies.checked_sub(1) {
-            state.lose_replies = rest;
+        let outcome = self.state().allocate(key(request.into_inner().sandbox)?);
+        if self.state().lose_reply {
             return Err(Status::unavailable("connection lost"));
         }
         Ok(Response::new(AllocateResponse { outcome: Some(outcome) }))

@@ -215,24 +215,6 @@ fn add_with_a_daemon_that_hangs_ends_in_time_and_is_not_forgotten() {
     });
 }
 
-/// An answer that was lost is asked for again; what it gave is given back when the wiring then fails.
-#[test]
-fn add_asks_again_for_a_lost_answer() {
-    on_stage(|stage| {
-        let daemon = FakeIpamd::start(&["10.0.0.101", "10.0.0.102"]);
-        let runtime = runtime();
-        daemon.state().lose_replies = 2;
-        let sandbox = runtime.sandbox(stage, "c1", "p");
-        assert_eq!(runtime.add(&sandbox).result()["ips"][0]["address"], "10.0.0.101/32");
-        assert_eq!(daemon.state().allocates, 3);
-        assert_eq!(daemon.state().held.len(), 1);
-        daemon.state().lose_replies = 1;
-        stage.run("ip link add enicc21c2d7785 type veth peer name foreign");
-        assert_eq!(runtime.add(&runtime.sandbox(stage, "c2", "sample-pod")).code(), 107);
-        assert!(daemon.address_of("c2").is_none());
-    });
-}
-
 fn pending() -> usize {
     std::fs::read_dir("/run/aws-node/podwire/released").map_or(0, Iterator::count)
 }

@@ -85,25 +85,6 @@ fn gc_collects_what_is_not_listed() {
     });
 }
 
-/// A list beyond HTTP/2's first window, and an answer as long.
-#[test]
-fn gc_with_thousands_of_attachments() {
-    on_stage(|_| {
-        let daemon = FakeIpamd::start(&[]);
-        let runtime = runtime();
-        let key = |n: u32| ("aws-cni".to_owned(), format!("{n:064}"), "eth0".to_owned());
-        for n in 0..4_000 {
-            daemon.state().held.insert(key(n), [10, 0, 0, 1].into());
-        }
-        let valid: Vec<Value> =
-            (0..2_000).map(|n| json!({ "containerID": format!("{n:064}"), "ifname": "eth0" })).collect();
-        runtime.general("GC", &runtime.conf_with("cni.dev/valid-attachments", valid.into())).silent();
-        let state = daemon.state();
-        assert_eq!(state.held.len(), 2_000);
-        assert!(state.held.contains_key(&key(1_999)) && !state.held.contains_key(&key(2_000)));
-    });
-}
-
 /// G-04: a daemon that is away is said so.
 #[test]
 fn gc_without_daemon_is_code_11() {
