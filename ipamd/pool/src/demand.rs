@@ -7,7 +7,7 @@ use crate::targets::Verdict;
 use crate::time::Time;
 use crate::tuning::{ARRIVAL_WINDOW, ARRIVALS_MAX, QUIET_STRETCH_MAX, count};
 
-/// By how many give-back times an excess is put off that could not be given back. *Source*: our choice.
+/// By how many give-back times an excess is put off at most that could not be given back. *Source*: our choice.
 const POSTPONED: u32 = 8;
 
 /// What may be given back now.
@@ -42,11 +42,13 @@ pub(crate) struct Demand {
     quiet: Option<(Time, Surplus)>,
     stretch: u32,
     gave: Option<Time>,
+    /// How often in a row nothing could be given back although it was time.
+    futile: u32,
 }
 
 impl Default for Demand {
     fn default() -> Self {
-        Self { bound: None, arrivals: VecDeque::new(), quiet: None, stretch: 1, gave: None }
+        Self { bound: None, arrivals: VecDeque::new(), quiet: None, stretch: 1, gave: None, futile: 0 }
     }
 }
 
@@ -77,6 +79,7 @@ impl Demand {
         let span = quiet.saturating_mul(self.stretch);
         if verdict.short > 0 {
             self.quiet = None;
+            self.futile = 0;
             if self.gave.take_if(|gave| now.since(*gave) < span.saturating_mul(2)).is_some() {
                 self.stretch = self.stretch.saturating_mul(2).min(QUIET_STRETCH_MAX);
             }
@@ -104,13 +107,17 @@ impl Demand {
     /// Something was given back: what is left has to be in excess for as long again.
     pub(crate) fn gave(&mut self, now: Time) {
         self.gave = Some(now);
+        self.futile = 0;
         self.quiet = None;
     }
 
-    /// Nothing could be given back although it was time: what is in excess now has to last once more, and longer, so
-    /// that an excess of the wrong shape does not keep the timer busy.
+    /// Nothing could be given back although it was time: what is in excess now has to last once more, and ever longer, so
+    /// that an excess of the wrong shape does not keep the timer busy. *Why not longer at once*: the least of a time in
+    /// which addresses were cooling is often too little for an ENI that is wholly idle by now.
     pub(crate) fn postpone(&mut self, now: Time, verdict: &Verdict, quiet: Duration) {
-        self.quiet = Some((now.after(quiet.saturating_mul(POSTPONED)), Surplus::of(verdict)));
+        let longer = (1u32 << self.futile.min(u32::BITS - 1)).saturating_sub(1).min(POSTPONED);
+        self.futile = self.futile.saturating_add(1).min(POSTPONED);
+        self.quiet = Some((now.after(quiet.saturating_mul(longer)), Surplus::of(verdict)));
     }
 
     /// When the excess will have lasted long enough.

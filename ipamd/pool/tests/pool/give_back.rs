@@ -27,7 +27,7 @@ fn second_eni_of_prefixes_goes_back_after_a_burst() {
     }
     bench.run();
     let began = bench.now;
-    while bench.now.since(began) < Duration::from_secs(70) {
+    while bench.now.since(began) < Duration::from_secs(45) {
         let Some(due) = bench.pool.next_deadline() else {
             panic!("nothing will ever wake the pool: {:?}", bench.pool.stats())
         };
@@ -40,5 +40,5 @@ fn second_eni_of_prefixes_goes_back_after_a_burst() {
             return;
         }
     }
-    panic!("two ENIs are kept: {:?}\n{:?}\n{:?}\n{:?}", bench.pool.stats(), &bench.log[bench.log.len()-3..], &bench.all_hosts[bench.all_hosts.len()-2..], bench.pending);
+    panic!("two ENIs are kept: {:?}", bench.pool.stats());
 }
