@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use podwire_config::Settings;
 use podwire_ec2::imds::NodeFacts;
 use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
-use podwire_hostnet::NodeNet;
+use podwire_hostnet::{NodeNet, PodLink};
 use podwire_ledger::{Aside, Ledger, Opened};
 use podwire_pool::{BootId, Ec2Answer, Ec2Call, Input, ObservedEni, OpId, Pool, Snapshot, SnapshotSource};
 use tokio::runtime::Handle as Runtime;
@@ -162,7 +162,7 @@ impl Node {
         if !matches!(&opened, Opened::Recovered(found) if found.same_boot) {
             install::hide_conflist(&settings.paths.cni_conf_dir)?;
         }
-        let pods = open_net()?.pods().context("cannot list pod links")?;
+        let pods = sweep(&mut open_net()?)?;
         let launched = start::parse_utc(&self.identity.pending_time);
         let first_boot = start::is_first_boot(clock::booted_at(), launched);
         let (pool, look) = start::begin(pool_settings, opened, &pods, first_boot, clock::now());
@@ -173,6 +173,20 @@ impl Node {
         let mtu = settings.network.eni_mtu;
         Ok(HostExecutor::start(open_net()?, driver.clone(), self.imds.clone(), mtu, Runtime::current())?)
     }
+}
+
+/// Lists the pods' links, after deleting those whose DEL an earlier life of the daemon did not finish.
+fn sweep(net: &mut NodeNet) -> anyhow::Result<Vec<PodLink>> {
+    let pods = net.pods().context("cannot list pod links")?;
+    let doomed: Vec<String> = pods.iter().filter(|pod| pod.doomed).map(|pod| pod.name.clone()).collect();
+    if !doomed.is_empty() {
+        for (name, outcome) in net.delete_links(&doomed) {
+            if let Err(error) = outcome {
+                tracing::warn!(name, %error, "a link left over from an earlier DEL cannot be deleted");
+            }
+        }
+    }
+    Ok(pods.into_iter().filter(|pod| !pod.doomed).collect())
 }
 
 fn open_net() -> anyhow::Result<NodeNet> {
@@ -322,7 +336,10 @@ fn own_directory() -> Option<PathBuf> {
 /// Tells the plugin's STATUS when this daemon was last alive.
 async fn heartbeat(path: PathBuf) {
     loop {
-        if let Err(error) = std::fs::write(&path, clock::now().as_ms().to_string()) {
+        // By renaming: a reader never sees half a number.
+        let fresh = path.with_extension("new");
+        let written = std::fs::write(&fresh, clock::now().as_ms().to_string());
+        if let Err(error) = written.and_then(|()| std::fs::rename(&fresh, &path)) {
             tracing::warn!(path = %path.display(), %error, "the heartbeat cannot be written");
         }
         tokio::time::sleep(HEARTBEAT).await;

@@ -5,12 +5,13 @@
 
 use std::process::ExitCode;
 
-use podwire_config::{Environment, Settings};
+use podwire_config::settings::unknown_names;
+use podwire_config::{Environment, Mistakes, Parsed, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let parsed = match Settings::parse(&Environment) {
+    let parsed = match settings() {
         Ok(parsed) => parsed,
         Err(mistakes) => {
             eprintln!("{mistakes}");
@@ -44,6 +45,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// All settings, or all mistakes in them; a misspelled name of ours is one.
+fn settings() -> Result<Parsed, Mistakes> {
+    let names = Environment::names();
+    let unknown = unknown_names(names.iter().map(String::as_str));
+    let parsed = Settings::parse(&Environment);
+    if unknown.is_empty() {
+        return parsed;
+    }
+    let mut wrong = match parsed {
+        Ok(parsed) => Mistakes { mistakes: Vec::new(), findings: parsed.findings },
+        Err(mistakes) => mistakes,
+    };
+    wrong.mistakes.extend(unknown);
+    Err(wrong)
 }
 
 /// Cancels at SIGTERM or SIGINT.

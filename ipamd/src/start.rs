@@ -61,7 +61,7 @@ fn from_kernel(pods: &[PodLink], now: Time) -> Vec<Record> {
         addresses: pod.addresses.clone(),
         at: now,
     };
-    pods.iter().filter(|pod| !pod.addresses.is_empty() && !pod.doomed).map(held).collect()
+    pods.iter().filter(|pod| !pod.addresses.is_empty()).map(held).collect()
 }
 
 /// Seconds of the Unix epoch of an RFC 3339 time in UTC, as the identity document writes it: `2026-11-20T11:13:43Z`.

@@ -2,7 +2,7 @@
 
 use podwire_config::limits::FALLBACK_MAX_PODS;
 use podwire_config::settings::warm::Warm;
-use podwire_config::{Limits, Settings};
+use podwire_config::{Limits, Settings, lint};
 use podwire_ec2::{Ec2Client, Identity};
 use podwire_pool::BootId;
 use podwire_pool::settings::{Limits as PoolLimits, Mode, Settings as PoolSettings, Warm as PoolWarm};
@@ -42,13 +42,10 @@ pub async fn pool_settings(
 }
 
 fn of_known(known: &Limits, settings: &Settings) -> Allowed {
-    let wanted = settings.eni.prefix_delegation;
-    if wanted && !known.prefix_ok {
-        tracing::warn!(
-            "ENABLE_PREFIX_DELEGATION is on, but this instance type cannot carry prefixes; single addresses are used"
-        );
+    for finding in lint::against_limits(settings, known) {
+        crate::logging::tell(&finding);
     }
-    let prefixes = wanted && known.prefix_ok;
+    let prefixes = lint::effective_prefixes(settings, known);
     Allowed {
         limits: PoolLimits { enis: known.enis_default_card, ipv4_per_eni: known.ipv4_per_eni },
         prefixes,

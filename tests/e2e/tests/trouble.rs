@@ -142,6 +142,7 @@ fn unsupported_settings_are_refused_before_any_change() {
         ("ENABLE_IPv6", "true"),
         ("NETWORK_POLICY_ENFORCING_MODE", "strict"),
         ("PODWIRE_SUBNET_FLOOR", "many"),
+        ("PODWIRE_SUBNET_FLOR", "16"),
     ] {
         let mut command = node.command(binaries.ipamd());
         command
