@@ -1,5 +1,6 @@
 //! Executors: each carries one kind of effect out and reports back as an input.
 
+pub mod device;
 pub mod ec2;
 pub mod host;
 pub mod links;

@@ -28,6 +28,6 @@ pub use error::{HostError, chain, mac_text};
 pub use names::{Attachment, host_ifname, is_host_mac};
 pub use netlink::NetlinkError;
 pub use netns::Netns;
-pub use node::{NodeNet, PodLink, Watch, wait_for_device};
+pub use node::{NodeNet, PodLink, Watch};
 pub use numbers::EniSlot;
 pub use plan::{EniConfig, NodeConfig, RandomSnat};

@@ -5,8 +5,6 @@
 
 mod drift;
 mod eni;
-
-pub use eni::wait_for_device;
 mod flush;
 mod links;
 

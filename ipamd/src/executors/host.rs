@@ -1,17 +1,18 @@
 //! Changes the host's networking for the pool, on one thread that owns it. Nobody waits there for a device to appear:
-//! that happens before, on a thread of its own for each new ENI.
+//! that happens before ([`device`]).
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use podwire_ec2::Imds;
-use podwire_hostnet::{EniConfig, EniSlot, HostError, NodeConfig, NodeNet, wait_for_device};
+use podwire_hostnet::{EniConfig, EniSlot, HostError, NodeConfig, NodeNet};
 use podwire_pool::{DeviceIndex, HostChange, Input, Mac, NetworkCard, OpId};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::oneshot;
 
 use crate::driver::{Handle, Message};
+use crate::executors::device;
 
 /// How long an attached ENI's device may take to appear. *Source*: our choice; EC2 needs 2–10 s (design §7, EC2 model).
 const DEVICE_PATIENCE: Duration = Duration::from_secs(30);
@@ -100,8 +101,7 @@ impl HostExecutor {
         else {
             return Err("not a configuration of an ENI".into());
         };
-        let waiting = self.runtime.spawn_blocking(move || wait_for_device(mac.0, DEVICE_PATIENCE));
-        waiting.await.map_err(|e| e.to_string())?.map_err(|e| explain(&e))?;
+        device::wait_for(mac, DEVICE_PATIENCE).await.map_err(|e| format!("{:#}", anyhow::Error::new(e)))?;
         let subnet = match subnet_cidr {
             Some(cidr) => cidr,
             None => self.subnet_of(mac).await?,

@@ -1,6 +1,9 @@
 //! The daemon's life on a simulated node: restarts, crashes, stops, with pods running throughout.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use podwire_e2e::binaries::Binaries;
@@ -193,4 +196,36 @@ fn second_daemon_waits_for_the_first() {
     old.stop(PATIENCE).expect("a graceful stop");
     let more = worker.add_pods("more", 1).expect("the second daemon serves; ADD waits for it");
     assert!(addresses(&first).is_disjoint(&addresses(&more)));
+}
+
+/// The node's own connections are older than our rules: they must not notice that the daemon came.
+#[test]
+fn connections_of_the_node_survive_the_daemons_first_start() {
+    let lab = lab("own");
+    let node = lab.add_node(NodeSpec::new("n1").of_type("t3.medium")).expect("a node");
+    let outside = lab.internet().address();
+    let mut open = node.enter(|| TcpStream::connect(outside)).expect("namespaces").expect("a connection");
+    open.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut greeting = [0; 64];
+    assert!(open.read(&mut greeting).expect("a greeting") > 0);
+    let stop = AtomicBool::new(false);
+    let talked = std::thread::scope(|scope| {
+        let talking = scope.spawn(|| {
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) {
+                open.write_all(b"ping")?;
+                open.read_exact(&mut [0; 4])?;
+                rounds += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            std::io::Result::Ok(rounds)
+        });
+        let mut daemon = Daemon::start(&node, &Binaries::find().expect("binaries"), &[]).expect("a daemon");
+        let ready = daemon.wait_ready(READY);
+        std::thread::sleep(Duration::from_millis(200));
+        stop.store(true, Ordering::Relaxed);
+        ready.expect("ready");
+        talking.join().expect("a thread")
+    });
+    assert!(talked.expect("the connection was reset") > 10);
 }

@@ -129,16 +129,6 @@ fn is_eni(link: &Link, mac: [u8; 6]) -> bool {
     link.mac == Some(mac) && !STACKED.contains(&link.kind.as_str())
 }
 
-/// Waits until the kernel has a device with this MAC, without blocking a [`NodeNet`]: an ENI takes seconds to appear, and
-/// other changes must not wait with it.
-///
-/// # Errors
-/// It does not appear in time, or the kernel cannot be asked.
-pub fn wait_for_device(mac: [u8; 6], patience: Duration) -> Result<(), HostError> {
-    let mut socket = Socket::route().during(|| "open a routing socket".into())?;
-    await_device(&mut socket, mac, Instant::now() + patience).map(|_| ())
-}
-
 /// Waits for the device; the kernel's own notifications wake it, not a timer.
 fn await_device(socket: &mut Socket, mac: [u8; 6], until: Instant) -> Result<Link, HostError> {
     if let Some(link) = by_mac(socket, mac)? {
