@@ -10,4 +10,5 @@
 mod bench;
 mod first_boot;
 mod incumbent;
+mod requests;
 mod total;
