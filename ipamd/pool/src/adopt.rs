@@ -25,8 +25,11 @@ impl Pool {
         memory.at_most = None;
         self.failure = None;
         for net in nets {
+            // What was missing and is granted again is here.
+            self.ledger.change_block(*net, |b| b.suspect = b.suspect.filter(|_| b.slot != slot));
             self.adopt(now, slot, *net, &State::Free { since: now }, out);
         }
+        self.settle_doubts(slot);
         if self.planted(Bug::GivesPrimary)
             && let Some(eni) = self.ledger.eni(slot)
         {
