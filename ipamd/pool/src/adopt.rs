@@ -7,11 +7,12 @@ use crate::cause::Cause;
 use crate::effect::Effect;
 use crate::eni::{Eni, Slot};
 use crate::input::ObservedEni;
+use crate::ledger::is_sound;
 use crate::machine::Pool;
 use crate::planted::Bug;
 use crate::record::Record;
 use crate::time::Time;
-use crate::tuning::{DESCRIBE_LAG, PREFIX_LEN};
+use crate::tuning::DESCRIBE_LAG;
 
 impl Pool {
     /// EC2 granted: what is sound enters the pool, the rest is named and left alone.
@@ -24,8 +25,11 @@ impl Pool {
         memory.at_most = None;
         self.failure = None;
         for net in nets {
+            // What was missing and is granted again is here.
+            self.ledger.change_block(*net, |b| b.suspect = b.suspect.filter(|_| b.slot != slot));
             self.adopt(now, slot, *net, &State::Free { since: now }, out);
         }
+        self.settle_doubts(slot);
         if self.planted(Bug::GivesPrimary)
             && let Some(eni) = self.ledger.eni(slot)
         {
@@ -74,10 +78,7 @@ impl Pool {
 
     /// Why a block cannot be what it claims to be.
     fn unsound(&self, eni: &Eni, net: IpNetwork) -> Option<String> {
-        let odd = match net {
-            IpNetwork::V4(v4) => !matches!(v4.prefix(), 32 | PREFIX_LEN) || v4.network() != v4.ip(),
-            IpNetwork::V6(_) => true,
-        };
+        let odd = !is_sound(net);
         if odd {
             return Some(format!("{net} on {}, neither an address nor a /28", eni.id));
         }

@@ -94,13 +94,14 @@ impl Journal {
         allowed
     }
 
-    /// The disk refused `revision`; gives what waits in vain for now.
+    /// The disk refused `revision`; gives what waits in vain for now: everything not durable, because revisions become
+    /// durable in order and the writer may name any of those it tried together.
     pub(crate) fn failed(&mut self, revision: Revision, reason: &str) -> Vec<(Revision, Then)> {
-        if self.pending.back().is_none_or(|(newest, _)| *newest < revision) {
+        let known = self.pending.back().is_some_and(|(newest, _)| revision <= *newest);
+        if !known || revision <= self.durable() {
             return Vec::new();
         }
         self.failing = Some(reason.into());
-        let waiting = self.pending.iter().filter(|(rev, _)| *rev >= revision);
-        waiting.flat_map(|(rev, then)| then.iter().map(|t| (*rev, t.clone()))).collect()
+        self.pending.iter().flat_map(|(rev, then)| then.iter().map(|t| (*rev, t.clone()))).collect()
     }
 }

@@ -12,7 +12,7 @@ use crate::eni::{Eni, Slot};
 use crate::ids::{EniId, PodRef, RequestId, Revision, SandboxKey};
 use crate::settings::Settings;
 use crate::time::Time;
-use crate::tuning::count;
+use crate::tuning::{PREFIX_LEN, count};
 
 /// How much longer an address rests whose flush is not answered. *Source*: our choice.
 const A_WHILE: Duration = Duration::from_secs(1);
@@ -117,11 +117,18 @@ impl Ledger {
 
     /// A block that shares an address with this network.
     pub(crate) fn overlapping(&self, net: IpNetwork) -> Option<IpNetwork> {
+        if !is_sound(net) {
+            return None;
+        }
         net.iter().find_map(|ip| self.addresses.get(&ip)).map(|address| address.block)
     }
 
-    /// Enters a block; addresses held by a known sandbox stay held, the others start in `state`.
+    /// Enters a block; addresses held by a known sandbox stay held, the others start in `state`. What EC2 never assigns
+    /// in one piece is no block, whoever says so: a damaged ledger must not make us count a million addresses.
     pub(crate) fn add_block(&mut self, slot: Slot, net: IpNetwork, state: &State, now: Time) {
+        if !is_sound(net) {
+            return;
+        }
         let Some(eni) = self.enis.get_mut(&slot) else { return };
         eni.blocks.insert(net);
         eni.adding.insert(net);
@@ -362,6 +369,14 @@ impl Ledger {
             };
             self.set_address(*ip, state);
         }
+    }
+}
+
+/// Whether EC2 assigns such a thing to an ENI in one piece: an IPv4 address or a /28, at its proper start.
+pub(crate) fn is_sound(net: IpNetwork) -> bool {
+    match net {
+        IpNetwork::V4(v4) => matches!(v4.prefix(), 32 | PREFIX_LEN) && v4.network() == v4.ip(),
+        IpNetwork::V6(_) => false,
     }
 }
 

@@ -46,7 +46,7 @@ pub enum Record {
         pod: PodRef,
         /// What.
         addresses: Vec<IpAddr>,
-        /// When.
+        /// When its ADD began: a DEL that began before that is of an earlier life of the same key.
         at: Time,
     },
     /// A sandbox gave its addresses back; they cool from here.

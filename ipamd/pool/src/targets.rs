@@ -180,7 +180,9 @@ fn by_prefixes(settings: &Settings, census: &Census, target: u32) -> Verdict {
     if short > 0 || census.coming > 0 || census.waiting > 0 {
         return Verdict { short, ..Verdict::default() };
     }
-    let over_prefixes = census.idle_prefixes.saturating_sub(target);
+    // A target of none still leaves one free address (it is `low` otherwise): do not give back the last of them.
+    let last = target == 0 && available <= census.idle_prefixes.saturating_mul(PREFIX_SIZE);
+    let over_prefixes = census.idle_prefixes.saturating_sub(target.max(u32::from(last)));
     Verdict { over_prefixes, over_eni: over_prefixes * PREFIX_SIZE, ..Verdict::default() }
 }
 

@@ -154,6 +154,66 @@ fn verdicts_are_stable_over_a_complete_small_domain() {
     }
 }
 
+/// The same with prefixes, packed and spread, and with single addresses among them.
+#[test]
+fn verdicts_about_prefixes_are_stable_over_a_complete_small_domain() {
+    let by_prefix = |prefix| Warm::Targets { ip: 0, minimum: 0, eni: 0, prefix };
+    for warm in [
+        Warm::DemandDriven,
+        by_ips(2, 0),
+        by_ips(2, 20),
+        by_ips(0, 33),
+        by_prefix(0),
+        by_prefix(1),
+        by_prefix(2),
+    ] {
+        let settings = settings(Mode::Prefix, warm);
+        for prefixes in 0..=4u32 {
+            for singles in 0..=2u32 {
+                let total = prefixes * 16 + singles;
+                for held in 0..=total {
+                    for used in u32::div_ceil(held, 16).min(prefixes)..=held.min(prefixes) {
+                        let free = total - held;
+                        let idle_prefixes = prefixes - used;
+                        let census =
+                            Census { total, held, free, prefixes, idle_prefixes, ..Census::default() };
+                        judge_prefixes(&settings, &census);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn judge_prefixes(settings: &Settings, census: &Census) {
+    let is = verdict(settings, census);
+    assert!(is.short == 0 || is.over + is.over_prefixes + is.over_eni == 0, "{census:?}: {is:?}");
+    assert!(is.over_prefixes <= census.idle_prefixes, "{census:?}: {is:?}");
+    let gone = is.over_prefixes * 16;
+    if gone > 0 {
+        let less = Census {
+            free: census.free - gone,
+            total: census.total - gone,
+            prefixes: census.prefixes - is.over_prefixes,
+            idle_prefixes: census.idle_prefixes - is.over_prefixes,
+            ..*census
+        };
+        assert_eq!(verdict(settings, &less).short, 0, "{:?} {census:?}: {is:?} flaps", settings.warm);
+    }
+    let more = is.short.div_ceil(16);
+    if more > 0 {
+        let then = Census {
+            free: census.free + more * 16,
+            total: census.total + more * 16,
+            prefixes: census.prefixes + more,
+            idle_prefixes: census.idle_prefixes + more,
+            ..*census
+        };
+        let after = verdict(settings, &then);
+        assert_eq!(after.over_prefixes, 0, "{:?} {census:?}: {is:?} then {after:?} flaps", settings.warm);
+    }
+}
+
 fn judge(settings: &Settings, census: &Census) {
     let is = verdict(settings, census);
     assert!(is.short == 0 || is.over + is.over_prefixes + is.over_eni == 0, "{census:?}: {is:?}");

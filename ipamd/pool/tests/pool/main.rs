@@ -11,4 +11,5 @@ mod bench;
 mod first_boot;
 mod give_back;
 mod incumbent;
+mod requests;
 mod total;

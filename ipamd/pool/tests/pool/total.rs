@@ -214,9 +214,8 @@ impl Victim {
     }
 }
 
+// The number of cases: PROPTEST_CASES, 256 when unset.
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
-
     #[test]
     fn any_input_in_any_state_is_taken(
         prefixes in any::<bool>(),

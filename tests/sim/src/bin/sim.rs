@@ -1,56 +1,61 @@
-//! Runs seeds: `sim FIRST COUNT [STEPS]`, or `sim --minutes N` with fresh seeds. Prints what was reached.
+//! The simulator by hand:
+//! `sim FIRST COUNT [STEPS]` runs seeds, `sim --minutes N` fresh ones until the time is over, `sim trace SEED [STEPS]`
+//! prints every input and effect of one, `sim explore DEPTH` explores the small worlds, `sim perf` measures `handle`.
 #![allow(clippy::print_stdout, reason = "this program's output is its result")]
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
+use podwire_sim::exhaustive::{explore, suite};
+use podwire_sim::perf::measure;
 use podwire_sim::random::{Report, run, run_with};
+
+/// States kept at most while exploring. *Source*: our choice; about 4 GiB.
+const STATES: usize = 4_000_000;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|a| a == "trace") {
-        let seed = args.get(1).and_then(|a| a.parse().ok()).unwrap_or(1);
-        let steps = args.get(2).and_then(|a| a.parse().ok()).unwrap_or(1_400);
-        let (diary, verdict) = match run_with(seed, steps, true) {
-            Ok(report) => (report.diary, "no violation".to_owned()),
-            Err(failure) => (failure.diary, failure.violation.to_string()),
-        };
-        for line in &diary {
-            println!("{line}");
-        }
-        println!("{verdict}");
-        return ExitCode::SUCCESS;
-    }
-    if args.first().is_some_and(|a| a == "explore") {
-        return explore_all(args.get(1).and_then(|a| a.parse().ok()).unwrap_or(10));
-    }
-    if args.first().is_some_and(|a| a == "perf") {
-        for pods in [0, 100, 400, 690] {
-            println!("{pods:>4} pods: {:?}", podwire_sim::perf::measure(pods, 2_000));
-        }
-        return ExitCode::SUCCESS;
-    }
     let number = |n: usize, or: u64| args.get(n).and_then(|a| a.parse().ok()).unwrap_or(or);
-    let (first, count, steps) = (number(0, 1), number(1, 100), number(2, 1_400));
+    match args.first().map(String::as_str) {
+        Some("trace") => trace(number(1, 1), number(2, 1_400)),
+        Some("explore") => explore_all(usize::try_from(number(1, 8)).unwrap_or(8)),
+        Some("perf") => {
+            for pods in [0, 100, 400, 690] {
+                println!("{pods:>4} pods: {:?}", measure(pods, 2_000));
+            }
+            ExitCode::SUCCESS
+        }
+        Some("--minutes") => {
+            let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let first = since_epoch.as_secs().saturating_mul(1_000_000);
+            let end = Instant::now() + Duration::from_secs(60 * number(1, 1));
+            seeds(first, |_| Instant::now() < end, 1_400)
+        }
+        _ => {
+            let (first, count) = (number(0, 1), number(1, 100));
+            seeds(first, |seed| seed < first.saturating_add(count), number(2, 1_400))
+        }
+    }
+}
+
+fn seeds(first: u64, more: impl Fn(u64) -> bool, steps: u64) -> ExitCode {
     let mut report = Report::default();
     let mut failures = 0;
-    for seed in first..first + count {
+    let mut seed = first;
+    while more(seed) {
         match run(seed, steps) {
             Ok(one) => {
-                if one.tally.changes > 600 {
-                    println!("seed {seed} made {} changes", one.tally.changes);
+                if one.tally.changes > steps {
+                    println!("seed {seed} made {} EC2 changes", one.tally.changes);
                 }
                 report.merge(&one);
             }
             Err(failure) => {
                 failures += 1;
-                if failures == 1 {
-                    println!("{failure}");
-                } else {
-                    println!("seed {}: {}", failure.seed, failure.violation);
-                }
+                println!("seed {}: {}", failure.seed, failure.violation);
             }
         }
+        seed += 1;
     }
     println!("{} seeds without a violation, {failures} with: {:?}", report.seeds, report.tally);
     for (name, times) in report.marks.iter() {
@@ -59,10 +64,22 @@ fn main() -> ExitCode {
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn trace(seed: u64, steps: u64) -> ExitCode {
+    let (diary, verdict) = match run_with(seed, steps, true) {
+        Ok(report) => (report.diary, "no violation".to_owned()),
+        Err(failure) => (failure.diary, failure.violation.to_string()),
+    };
+    for line in &diary {
+        println!("{line}");
+    }
+    println!("{verdict}");
+    ExitCode::SUCCESS
+}
+
 fn explore_all(depth: usize) -> ExitCode {
-    for (name, world, budget) in podwire_sim::exhaustive::suite() {
+    for (name, world, budget) in suite() {
         let from = Instant::now();
-        match podwire_sim::exhaustive::explore(world, budget, depth, 4_000_000) {
+        match explore(world, budget, depth, STATES) {
             Ok(explored) => println!("{name}: {explored:?} in {} ms", from.elapsed().as_millis()),
             Err(finding) => {
                 println!("{name}: {finding}");

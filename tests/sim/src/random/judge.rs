@@ -93,7 +93,8 @@ impl Engine {
             .sum();
         let targets = !matches!(world.settings.warm, podwire_pool::settings::Warm::DemandDriven);
         if !targets && addresses > 2 {
-            return broken("L5", format!("{addresses} blocks are held for nobody: {stats:?}"));
+            let rows: Vec<_> = world.pool.rows().into_iter().map(|r| (r.address, r.eni, r.state)).collect();
+            return broken("L5", format!("{addresses} blocks are held for nobody: {rows:?} {stats:?}"));
         }
         Ok(())
     }

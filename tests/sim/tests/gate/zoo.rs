@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use podwire_pool::Bug;
 use podwire_sim::exhaustive::{explore, suite};
 use podwire_sim::random::run_planted;
+use podwire_sim::script::{Script, settings};
 
 /// Which invariant must find it, and within how many seeds.
 fn expected(bug: Bug) -> (&'static [&'static str], u64) {
@@ -24,6 +25,7 @@ fn expected(bug: Bug) -> (&'static [&'static str], u64) {
         Bug::GivesUpOnHost => (&["L1", "L4", "L5"], 300),
         Bug::LosesCreated => (&["L4"], 200),
         Bug::KeepsEverything => (&["L5"], 50),
+        // No single step of it is wrong; the scenario of minutely pods finds it, below.
         Bug::NoPatience => (&[], 0),
         Bug::GivesPrimary => (&["S3"], 50),
         Bug::IgnoresLimits => (&["S9"], 100),
@@ -57,6 +59,26 @@ fn every_invariant_finds_a_planted_bug() {
     for id in all {
         assert!(judges.contains(id), "nothing shows that {id} is judged");
     }
+}
+
+/// Without patience the pool gives back and takes again with every pod (L5, S9).
+#[test]
+fn minutely_pods_find_a_pool_without_patience() {
+    let changes = |bug: Option<Bug>| {
+        let mut script = Script::boot(settings(), 30).unwrap();
+        if let Some(bug) = bug {
+            script.world.plant(bug);
+        }
+        for _ in 0..30 {
+            script.start(0..30).unwrap();
+            script.pass(20_000).unwrap();
+            script.stop(0..30).unwrap();
+            script.pass(40_000).unwrap();
+        }
+        script.world.tally.changes
+    };
+    let (sound, hasty) = (changes(None), changes(Some(Bug::NoPatience)));
+    assert!(hasty > 2 * sound, "{hasty} changes without patience, {sound} with");
 }
 
 /// The bug that 20,000 random seeds of the prototype did not find (testing.md §5), by a shortest path.
