@@ -25,8 +25,9 @@ fn main() -> ExitCode {
     for finding in &parsed.findings {
         podwire_ipamd::logging::tell(finding);
     }
-    // Two workers: the driver and the calls; what blocks has threads of its own.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: an ADD then passes from the socket to the driver and back without waking another. What blocks (ledger,
+    // host networking, links) has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let outcome = runtime.block_on(async {
             let stop = CancellationToken::new();

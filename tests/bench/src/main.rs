@@ -65,10 +65,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
     burst(&worker, &conf, if options.quick { 3 } else { 10 }, &mut figures)?;
     if options.quick {
         say("left out by --quick: growth to 250 pods");
+        figures.note("daemon_rss_mib", mib(worker.daemon.rss_kib()? * 1024), "MiB", "after the bursts");
     } else {
         to_many(&worker, &conf, &mut figures)?;
     }
-    figures.note("daemon_rss_mib", mib(worker.daemon.rss_kib()? * 1024), "MiB", "");
     say(&format!("\n{}", figures.table()));
     if let Some(path) = &options.json {
         figures.write(path)?;
@@ -150,17 +150,18 @@ fn to_many(worker: &Worker, conf: &[u8], figures: &mut Figures) -> anyhow::Resul
         worker.node.add_netns(&format!("bench-{number}"))?;
     }
     let subjects: Vec<Subject> = (0..MANY).map(|n| Subject::new(n, 2_000_000)).collect();
-    let (adds, drain) = worker.node.enter(|| {
-        let adds: anyhow::Result<Vec<Duration>> =
-            subjects.iter().map(|s| plugin::run("ADD", s, conf)).collect();
-        let adds = adds?;
-        anyhow::Ok((adds, plugin::all_at_once("DEL", &subjects, conf)?))
-    })??;
+    let add_all =
+        || subjects.iter().map(|s| plugin::run("ADD", s, conf)).collect::<anyhow::Result<Vec<Duration>>>();
+    let adds = worker.node.enter(add_all)??;
+    figures.note("daemon_rss_mib", mib(worker.daemon.rss_kib()? * 1024), "MiB", "with 250 pods");
+    let drain = worker.node.enter(|| plugin::all_at_once("DEL", &subjects, conf))??;
+    let rss = mib(worker.daemon.rss_kib()? * 1024);
     let first = Samples::new(adds.iter().take(40).copied().collect());
     let last = Samples::new(adds.iter().skip(MANY - 40).copied().collect());
     figures.note("add_at_250_p50_ms", last.p50(), "ms", "the last 40 of 250");
     figures.note("add_250_over_1", last.p50() / first.p50(), "×", "last 40 over first 40");
     figures.note("drain_250_ms", drain.as_secs_f64() * 1000.0, "ms", "250 DELs at once");
+    figures.note("daemon_rss_after_drain_mib", rss, "MiB", "right after them");
     Ok(())
 }
 

@@ -208,6 +208,7 @@ fn connections_of_the_node_survive_the_daemons_first_start() {
     open.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut greeting = [0; 64];
     assert!(open.read(&mut greeting).expect("a greeting") > 0);
+    let binaries = Binaries::find().expect("binaries");
     let stop = AtomicBool::new(false);
     let talked = std::thread::scope(|scope| {
         let talking = scope.spawn(|| {
@@ -220,11 +221,14 @@ fn connections_of_the_node_survive_the_daemons_first_start() {
             }
             std::io::Result::Ok(rounds)
         });
-        let mut daemon = Daemon::start(&node, &Binaries::find().expect("binaries"), &[]).expect("a daemon");
-        let ready = daemon.wait_ready(READY);
-        std::thread::sleep(Duration::from_millis(200));
+        let ready = Daemon::start(&node, &binaries, &[]).and_then(|mut daemon| {
+            daemon.wait_ready(READY)?;
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(daemon)
+        });
+        // Before anything here can fail: the other thread talks until it is told.
         stop.store(true, Ordering::Relaxed);
-        ready.expect("ready");
+        let _daemon = ready.expect("ready");
         talking.join().expect("a thread")
     });
     assert!(talked.expect("the connection was reset") > 10);
