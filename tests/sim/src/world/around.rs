@@ -1,6 +1,8 @@
 //! Time, EC2, the host and the disk around the pool.
 
-use podwire_pool::{Ec2Answer, Ec2Call, Ec2Failure, FailureClass, Input, OpId, Time};
+use podwire_pool::{
+    DeviceIndex, Ec2Answer, Ec2Call, Ec2Failure, FailureClass, HostChange, Input, OpId, Time,
+};
 
 use super::{Fate, Open, World};
 use crate::ec2::LAG_MS;
@@ -97,13 +99,21 @@ impl World {
         self.input(Input::Ec2 { op, outcome })
     }
 
+    /// Host changes of one ENI end in the order they were asked for: the executor is one thread, and what it prepares
+    /// beforehand takes at most a minute, half of what the pool waits before it gives an operation up.
     pub(super) fn host_ends(&mut self, op: OpId, works: bool) -> Result<(), Violation> {
         let Some(Open::Host(change)) = self.open.get(&op) else { return Ok(()) };
-        let change = change.clone();
-        let outcome =
-            if works { self.host.execute(&change, &self.ec2) } else { Err("the kernel said no".into()) };
-        self.open.remove(&op);
-        self.input(Input::Host { op, outcome })
+        let place = place_of(change);
+        let before = self.open.range(..=op).filter(|(asked, open)| {
+            **asked == op || matches!(open, Open::Host(other) if place.is_some() && place_of(other) == place)
+        });
+        for op in before.map(|(asked, _)| *asked).collect::<Vec<_>>() {
+            let Some(Open::Host(change)) = self.open.remove(&op) else { continue };
+            let outcome =
+                if works { self.host.execute(&change, &self.ec2) } else { Err("the kernel said no".into()) };
+            self.input(Input::Host { op, outcome })?;
+        }
+        Ok(())
     }
 
     pub(super) fn fsync(&mut self) -> Result<(), Violation> {
@@ -131,4 +141,15 @@ impl World {
 
 fn failure(class: FailureClass) -> Ec2Failure {
     Ec2Failure { class, code: format!("{class:?}").into(), message: "simulated".into() }
+}
+
+/// Which ENI's place a host change concerns; none for what concerns an address.
+const fn place_of(change: &HostChange) -> Option<DeviceIndex> {
+    match change {
+        HostChange::ConfigureEni { device, .. }
+        | HostChange::AddSources { device, .. }
+        | HostChange::RemoveSources { device, .. }
+        | HostChange::RemoveEni { device, .. } => Some(*device),
+        HostChange::Flush { .. } => None,
+    }
 }
