@@ -165,8 +165,9 @@ fn socket_turns_away_everyone_but_root() {
     // Even with the mode opened up, credentials are checked.
     std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("chmod");
     let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect('/var/run/aws-node/ipamd.sock')\n\
-                  s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n'+bytes([0,0,0,4,0,0,0,0,0]))\ns.settimeout(5)\n\
-                  try:\n  d=s.recv(100)\nexcept ConnectionError:\n  d=b''\nsys.exit(3 if d else 0)";
+                  s.settimeout(5)\ntry:\n  \
+                  s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n'+bytes([0,0,0,4,0,0,0,0,0]))\n  \
+                  d=s.recv(100)\nexcept ConnectionError:\n  d=b''\nsys.exit(3 if d else 0)";
     let mut stranger = worker.node.command("setpriv");
     stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script]);
     let output = stranger.output().expect("setpriv and python3");
