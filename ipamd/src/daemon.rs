@@ -150,7 +150,7 @@ impl Node {
         let (identity, facts) = read_metadata(&imds).await;
         let (instance, instance_type) = (&identity.instance, &identity.instance_type);
         tracing::info!(%instance, instance_type, region = identity.region, "starting");
-        let ec2 = Ec2Client::new(ec2_options(settings, &identity)?).await;
+        let ec2 = Ec2Client::new(ec2_options(settings, &identity, &facts)?).await;
         Ok(Self { imds, identity, facts, ec2, boot: boot_id()? })
     }
 
@@ -207,7 +207,7 @@ async fn read_metadata(imds: &Imds) -> (Identity, NodeFacts) {
     }
 }
 
-fn ec2_options(settings: &Settings, identity: &Identity) -> anyhow::Result<Ec2Options> {
+fn ec2_options(settings: &Settings, identity: &Identity, facts: &NodeFacts) -> anyhow::Result<Ec2Options> {
     let salt =
         std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot make a client token")?;
     Ok(Ec2Options {
@@ -215,6 +215,8 @@ fn ec2_options(settings: &Settings, identity: &Identity) -> anyhow::Result<Ec2Op
         endpoint: settings.eni.ec2_endpoint.clone(),
         timeout: settings.eni.ec2_timeout,
         instance: identity.instance.clone(),
+        zone: identity.zone.clone(),
+        vpc: facts.vpc.clone(),
         tags: TagSet {
             instance: identity.instance.to_string(),
             cluster: settings.eni.cluster_name.clone(),

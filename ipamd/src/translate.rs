@@ -5,7 +5,9 @@ use podwire_config::settings::warm::Warm;
 use podwire_config::{Limits, Settings, lint};
 use podwire_ec2::{Ec2Client, Identity};
 use podwire_pool::BootId;
-use podwire_pool::settings::{Limits as PoolLimits, Mode, Settings as PoolSettings, Warm as PoolWarm};
+use podwire_pool::settings::{
+    LeakPolicy, Limits as PoolLimits, Mode, Settings as PoolSettings, Share, SubnetPolicy, Warm as PoolWarm,
+};
 
 /// What an instance type allows, as far as the pool must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,18 @@ pub async fn pool_settings(
         primary_excluded: false,
         manage_untagged: settings.eni.manage_untagged,
         cooldown: settings.eni.cooldown,
+        cluster: settings.eni.cluster_name.as_deref().map(Into::into),
+        subnets: SubnetPolicy { discovery: settings.eni.subnet_discovery, floor: settings.eni.subnet_floor },
+        leaks: leaks(settings),
+        share: Share { nodes: settings.eni.ec2_nodes, percent: settings.eni.ec2_share },
+    }
+}
+
+fn leaks(settings: &Settings) -> LeakPolicy {
+    match (settings.eni.leak_cleanup, settings.eni.leak_dry_run) {
+        (false, _) => LeakPolicy::Ignore,
+        (true, true) => LeakPolicy::DryRun,
+        (true, false) => LeakPolicy::Delete,
     }
 }
 

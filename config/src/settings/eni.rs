@@ -80,6 +80,27 @@ pub const PODWIRE_SUBNET_FLOOR: Knob = Knob::strict(
     Kind::Number { min: 0, max: 65_536, unit: "addresses" },
     "addresses of each subnet left for what is not ours: new nodes, control-plane ENIs, load balancers",
 );
+/// `PODWIRE_EC2_NODES`. *Why* no default: spreading costs waiting pods time, and most nodes start alone.
+pub const PODWIRE_EC2_NODES: Knob = Knob::strict(
+    "PODWIRE_EC2_NODES",
+    "",
+    Kind::Number { min: 1, max: 100_000, unit: "nodes" },
+    "nodes that start or restart together: their first EC2 calls are spread so that the account's budget lasts for all",
+);
+/// `PODWIRE_EC2_SHARE`. *Source* of the default: our choice; the rest belongs to whoever else calls EC2 in the account.
+pub const PODWIRE_EC2_SHARE: Knob = Knob::strict(
+    "PODWIRE_EC2_SHARE",
+    "100",
+    Kind::Number { min: 1, max: 100, unit: "percent" },
+    "part of the account's EC2 budget that all nodes of this cluster may use together",
+);
+/// `PODWIRE_LEAK_DRY_RUN`.
+pub const PODWIRE_LEAK_DRY_RUN: Knob = Knob::strict(
+    "PODWIRE_LEAK_DRY_RUN",
+    "false",
+    Kind::Flag,
+    "ENIs that dead nodes left behind are named, not deleted",
+);
 /// `PODWIRE_MAX_PODS`.
 pub const PODWIRE_MAX_PODS: Knob = Knob::strict(
     "PODWIRE_MAX_PODS",
@@ -113,6 +134,9 @@ pub const KNOBS: &[&Knob] = &[
     &HTTP_TIMEOUT,
     &PODWIRE_EC2_TIMEOUT_MS,
     &PODWIRE_SUBNET_FLOOR,
+    &PODWIRE_EC2_NODES,
+    &PODWIRE_EC2_SHARE,
+    &PODWIRE_LEAK_DRY_RUN,
     &PODWIRE_MAX_PODS,
     &ENABLE_IMDS_ONLY_MODE,
     &DISABLE_NETWORK_RESOURCE_PROVISIONING,
@@ -148,6 +172,12 @@ pub struct Eni {
     pub ec2_timeout: Duration,
     /// Addresses of each subnet left for what is not ours.
     pub subnet_floor: u32,
+    /// Nodes that start or restart together, where the operator told it.
+    pub ec2_nodes: Option<u32>,
+    /// Part of the account's EC2 budget for this cluster's nodes. *Unit*: percent.
+    pub ec2_share: u32,
+    /// ENIs left behind are named, not deleted.
+    pub leak_dry_run: bool,
     /// kubelet's `--max-pods` where the operator told it.
     pub max_pods: Option<u32>,
 }
@@ -173,6 +203,9 @@ impl Eni {
             ec2_endpoint: endpoint(reader),
             ec2_timeout: ec2_timeout(reader),
             subnet_floor: reader.count(&PODWIRE_SUBNET_FLOOR),
+            ec2_nodes: Some(reader.count(&PODWIRE_EC2_NODES)).filter(|&nodes| nodes >= 1),
+            ec2_share: reader.count(&PODWIRE_EC2_SHARE),
+            leak_dry_run: reader.flag(&PODWIRE_LEAK_DRY_RUN),
             max_pods: Some(reader.count(&PODWIRE_MAX_PODS)).filter(|&max| max >= 1),
         }
     }

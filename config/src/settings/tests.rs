@@ -50,6 +50,9 @@ fn nothing_set_gives_the_documented_defaults() {
             ec2_endpoint: None,
             ec2_timeout: Duration::from_secs(10),
             subnet_floor: 16,
+            ec2_nodes: None,
+            ec2_share: 100,
+            leak_dry_run: false,
             max_pods: None,
         }
     );

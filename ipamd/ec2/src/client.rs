@@ -36,6 +36,10 @@ pub struct Ec2Options {
     pub timeout: Duration,
     /// This instance.
     pub instance: InstanceId,
+    /// Availability Zone name of this instance.
+    pub zone: String,
+    /// VPC of this instance.
+    pub vpc: String,
     /// Tags of new ENIs.
     pub tags: TagSet,
     /// Makes client tokens unique to this life of the daemon: operation ids begin anew when a ledger is lost, and an old
@@ -46,12 +50,12 @@ pub struct Ec2Options {
 /// EC2 as the pool sees it.
 #[derive(Debug, Clone)]
 pub struct Ec2Client {
-    client: Client,
-    options: Ec2Options,
+    pub(crate) client: Client,
+    pub(crate) options: Ec2Options,
 }
 
 /// Page size of describes. *Source*: EC2 API reference, DescribeNetworkInterfaces, MaxResults 5–1000.
-const PAGE: i32 = 1000;
+pub(crate) const PAGE: i32 = 1000;
 
 impl Ec2Client {
     /// Makes a client; sends nothing. Credentials come from the SDK's default chain when first needed.
@@ -99,6 +103,10 @@ impl Ec2Client {
                 sent.map(|_| Ec2Answer::Deleted).map_err(|e| failure(&e))
             }
             Ec2Call::Describe { also } => self.describe(also).await.map(Ec2Answer::Described),
+            Ec2Call::SetGroups { eni, groups } => self.set_groups(eni, groups).await,
+            Ec2Call::DescribeSubnets { only } => self.subnets(only).await.map(Ec2Answer::Subnets),
+            Ec2Call::FindDetached => self.find_detached().await.map(Ec2Answer::Described),
+            Ec2Call::DescribeInstances { ids } => self.existing(ids).await.map(Ec2Answer::Instances),
         }
     }
 
@@ -229,7 +237,7 @@ impl Ec2Client {
         Ok(enis)
     }
 
-    async fn describe_by(&self, filters: Vec<Filter>) -> Result<Vec<ObservedEni>, Ec2Failure> {
+    pub(crate) async fn describe_by(&self, filters: Vec<Filter>) -> Result<Vec<ObservedEni>, Ec2Failure> {
         let request = self.client.describe_network_interfaces().set_filters(Some(filters)).max_results(PAGE);
         let mut pages = request.into_paginator().send();
         let mut enis = Vec::new();
@@ -245,7 +253,7 @@ fn understood(eni: &NetworkInterface) -> Option<ObservedEni> {
     observed(eni).inspect_err(|error| tracing::warn!(%error, "EC2 described an ENI that cannot be used")).ok()
 }
 
-fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
+pub(crate) fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
     Filter::builder().name(name).set_values(Some(values.into_iter().map(str::to_owned).collect())).build()
 }
 
@@ -253,7 +261,7 @@ fn count_i32(n: u32) -> Result<i32, Ec2Failure> {
     i32::try_from(n).map_err(|_| invalid("count", "too large for EC2"))
 }
 
-fn count_u32(n: i32) -> Result<u32, Ec2Failure> {
+pub(crate) fn count_u32(n: i32) -> Result<u32, Ec2Failure> {
     u32::try_from(n).map_err(|_| invalid("count", "EC2 answered a negative count"))
 }
 
@@ -266,7 +274,9 @@ fn unknown(code: &str, message: &str) -> Ec2Failure {
 }
 
 /// Classifies what the SDK reports. A request that may have reached EC2 and got no answer is `Unknown`.
-fn failure<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E, HttpResponse>) -> Ec2Failure {
+pub(crate) fn failure<E: ProvideErrorMetadata + std::fmt::Debug>(
+    error: &SdkError<E, HttpResponse>,
+) -> Ec2Failure {
     match error {
         SdkError::ServiceError(service) => {
             let meta = service.err().meta();

@@ -62,6 +62,8 @@ pub struct NodeFacts {
     pub primary_mac: Mac,
     /// Primary address of the primary ENI.
     pub primary_ip: Ipv4Addr,
+    /// The VPC's id.
+    pub vpc: String,
     /// All IPv4 CIDRs of the VPC.
     pub vpc_cidrs: Vec<IpNetwork>,
 }
@@ -114,15 +116,18 @@ impl Imds {
     /// Reads what node networking needs.
     ///
     /// # Errors
-    /// The primary ENI's MAC, address or the VPC's CIDRs cannot be read.
+    /// The primary ENI's MAC, address or the VPC's id or CIDRs cannot be read.
     pub async fn node_facts(&self) -> Result<NodeFacts, ImdsError> {
         let primary_mac: Mac = self.parsed("/latest/meta-data/mac", "a MAC address").await?;
         let cidrs_path = format!("{MACS}{primary_mac}/vpc-ipv4-cidr-blocks");
-        let (primary_ip, cidrs) = tokio::join!(
+        let vpc_path = format!("{MACS}{primary_mac}/vpc-id");
+        let (primary_ip, vpc, cidrs) = tokio::join!(
             self.parsed("/latest/meta-data/local-ipv4", "an IPv4 address"),
+            self.required(&vpc_path),
             self.required(&cidrs_path)
         );
-        Ok(NodeFacts { primary_mac, primary_ip: primary_ip?, vpc_cidrs: parse_lines(&cidrs?) })
+        let vpc = vpc?.trim().to_owned();
+        Ok(NodeFacts { primary_mac, primary_ip: primary_ip?, vpc, vpc_cidrs: parse_lines(&cidrs?) })
     }
 
     /// Reads the VPC's IPv4 CIDRs; they may grow while the node runs.

@@ -7,7 +7,9 @@
 pub mod classify;
 pub mod client;
 pub mod describe;
+mod detached;
 pub mod imds;
+mod subnets;
 pub mod tags;
 
 pub use client::{Ec2Client, Ec2Options};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ids::{EniId, SandboxKey, SubnetId};
+use crate::ids::{EniId, InstanceId, SandboxKey, SubnetId};
 
 /// One reason, with what it concerns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,6 +30,28 @@ pub enum Cause {
     SubnetFragmented {
         /// Which.
         subnet: SubnetId,
+    },
+    /// The subnet has fewer free addresses than are left for others.
+    SubnetFloor {
+        /// Which.
+        subnet: SubnetId,
+        /// What EC2 said it has.
+        free: u32,
+        /// What is left for others.
+        floor: u32,
+    },
+    /// No subnet may be used for new ENIs.
+    NoSubnet,
+    /// Custom networking is on and no ENIConfig is known.
+    NoEniConfig,
+    /// A detached ENI of a dead node.
+    LeakedEni {
+        /// Which.
+        eni: EniId,
+        /// The node that is gone.
+        owner: InstanceId,
+        /// Whether it is deleted; otherwise this is a dry run.
+        deleted: bool,
     },
     /// EC2 is throttling the account.
     Throttled {
@@ -88,6 +110,10 @@ impl Cause {
             Self::NodeFull { .. } => "node-full",
             Self::SubnetExhausted { .. } => "subnet-exhausted",
             Self::SubnetFragmented { .. } => "subnet-fragmented",
+            Self::SubnetFloor { .. } => "subnet-floor",
+            Self::NoSubnet => "no-subnet",
+            Self::NoEniConfig => "no-eniconfig",
+            Self::LeakedEni { .. } => "leaked-eni",
             Self::Throttled { .. } => "ec2-throttled",
             Self::Denied { .. } => "ec2-denied",
             Self::Ec2 { .. } => "ec2-error",
@@ -132,6 +158,20 @@ impl fmt::Display for Cause {
                 f,
                 "subnet {subnet} has no free /28 (fragmented); add a prefix CIDR reservation or use a new subnet"
             ),
+            Self::SubnetFloor { subnet, free, floor } => write!(
+                f,
+                "subnet {subnet} has {free} free addresses and {floor} are left for others; only waiting pods may draw more; add a subnet tagged kubernetes.io/role/cni=1 or lower PODWIRE_SUBNET_FLOOR"
+            ),
+            Self::NoSubnet => f.write_str(
+                "no subnet of this zone may be used for pods; tag one with kubernetes.io/role/cni=1 (0 forbids it) and, where cluster tags are used, with cni.networking.k8s.aws/cluster/<name>",
+            ),
+            Self::NoEniConfig => f.write_str(
+                "custom networking is on and no ENIConfig is known for this node; create it, or correct the node's k8s.amazonaws.com/eniConfig label",
+            ),
+            Self::LeakedEni { eni, owner, deleted } => {
+                let what = if *deleted { "and is deleted" } else { "and would be deleted (dry run)" };
+                write!(f, "{eni} was left behind by {owner}, which is gone, {what}")
+            }
             Self::Throttled { action } => {
                 write!(f, "EC2 throttles {action} for this account; it is tried again with back-off")
             }

@@ -6,8 +6,8 @@ use ipnetwork::IpNetwork;
 
 use crate::cause::Cause;
 use crate::ids::{
-    AttachmentId, DeviceIndex, EniId, GroupId, Mac, NetworkCard, OpId, RequestId, Revision, SandboxKey,
-    SubnetId,
+    AttachmentId, DeviceIndex, EniId, GroupId, InstanceId, Mac, NetworkCard, OpId, RequestId, Revision,
+    SandboxKey, SubnetId,
 };
 use crate::record::Record;
 
@@ -137,6 +137,26 @@ pub enum Ec2Call {
     Describe {
         /// Asked for by id; an ENI missing from the answer does not exist as far as EC2 says now.
         also: Vec<EniId>,
+    },
+    /// ModifyNetworkInterfaceAttribute: these security groups and no others.
+    SetGroups {
+        /// Which ENI.
+        eni: EniId,
+        /// All of its groups from now on.
+        groups: Vec<GroupId>,
+    },
+    /// DescribeSubnets; answered with [`crate::Ec2Answer::Subnets`].
+    DescribeSubnets {
+        /// Which; empty: all of this instance's VPC and zone.
+        only: Vec<SubnetId>,
+    },
+    /// DescribeNetworkInterfaces: detached ENIs with a node's tag and this cluster's, whoever made them; where the
+    /// cluster has no name, those with this instance's tag. Answered with [`crate::Ec2Answer::Described`].
+    FindDetached,
+    /// DescribeInstances; answered with [`crate::Ec2Answer::Instances`].
+    DescribeInstances {
+        /// Asked for by id; one that does not exist is no error.
+        ids: Vec<InstanceId>,
     },
 }
 

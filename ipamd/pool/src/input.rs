@@ -85,10 +85,24 @@ pub enum Input {
         /// The count, when known.
         bound: Option<u32>,
     },
+    /// Under custom networking: where new ENIs go (the node's ENIConfig). `None`: there is none, and no ENI is made.
+    EniConfig(Option<EniConfig>),
+    /// Whether the node is cordoned or about to end. While it is, nothing is detached and nothing is given back: an
+    /// instance that ends between a detach and its delete leaves the ENI behind (pain-points C36).
+    Cordoned(bool),
     /// A deadline from `Pool::next_deadline` has come, or nothing in particular.
     Timer,
     /// The daemon is stopping: start no new EC2 operation.
     Stop,
+}
+
+/// What an ENIConfig object says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EniConfig {
+    /// Subnet of new ENIs.
+    pub subnet: SubnetId,
+    /// Their security groups; empty: the primary ENI's (incumbent-behaviour §5.9).
+    pub groups: Vec<GroupId>,
 }
 
 /// Who looked.
@@ -146,6 +160,19 @@ pub struct ObservedEni {
     pub attached: bool,
 }
 
+/// One subnet as EC2 describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObservedSubnet {
+    /// Its id.
+    pub id: SubnetId,
+    /// Its IPv4 CIDR.
+    pub cidr: Option<IpNetwork>,
+    /// Free IPv4 addresses.
+    pub free: u32,
+    /// Its tags.
+    pub tags: Vec<(Box<str>, Box<str>)>,
+}
+
 /// What EC2 answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ec2Answer {
@@ -165,6 +192,10 @@ pub enum Ec2Answer {
     Deleted,
     /// The ENIs asked for.
     Described(Vec<ObservedEni>),
+    /// The subnets asked for.
+    Subnets(Vec<ObservedSubnet>),
+    /// Those of the instances asked for that exist and are not terminated.
+    Instances(Vec<InstanceId>),
 }
 
 /// What a failed EC2 call means for the pool.

@@ -47,7 +47,10 @@ pub use ids::{
     AttachmentId, BootId, DeviceIndex, EniId, GroupId, InstanceId, Mac, NetworkCard, OpId, PodRef, RequestId,
     Revision, SandboxKey, SubnetId,
 };
-pub use input::{Ec2Answer, Ec2Failure, FailureClass, Input, ObservedEni, Snapshot, SnapshotSource};
+pub use input::{
+    Ec2Answer, Ec2Failure, EniConfig, FailureClass, Input, ObservedEni, ObservedSubnet, Snapshot,
+    SnapshotSource,
+};
 pub use invariants::Violation;
 pub use machine::Pool;
 #[cfg(feature = "planted")]

@@ -10,7 +10,7 @@ use crate::demand::Demand;
 use crate::describe::Describing;
 use crate::effect::{Answer, Effect, GrowBy};
 use crate::ids::{OpId, RequestId, SandboxKey};
-use crate::input::{Input, SnapshotSource};
+use crate::input::{EniConfig, Input, SnapshotSource};
 use crate::jitter::Jitter;
 use crate::journal::{Journal, Then};
 use crate::ledger::{Ledger, Phase};
@@ -75,6 +75,10 @@ pub struct Pool {
     /// Somebody has told us of this instance's ENIs in this life of the daemon.
     pub(crate) observed: bool,
     pub(crate) stopping: bool,
+    /// Where new ENIs go under custom networking.
+    pub(crate) eni_config: Option<EniConfig>,
+    /// The node is cordoned or about to end: nothing is detached or given back.
+    pub(crate) cordoned: bool,
     /// Addresses used before their cooldown ended, since the start.
     pub(crate) hurried: u64,
     /// Addresses found cooling at the start: their flush may not have happened.
@@ -111,6 +115,8 @@ impl Pool {
             first_boot,
             observed: false,
             stopping: false,
+            eni_config: None,
+            cordoned: false,
             hurried: 0,
             unflushed: Vec::new(),
             failure: None,
@@ -162,6 +168,8 @@ impl Pool {
                 }
             },
             Input::Demand { bound } => self.demand.bound = bound,
+            Input::EniConfig(config) => self.eni_config = config,
+            Input::Cordoned(cordoned) => self.cordoned = cordoned,
             Input::Timer => {}
             Input::Stop => self.stopping = true,
         }

@@ -21,14 +21,66 @@ pub struct Settings {
     pub max_eni: Option<u32>,
     /// Most pods kubelet will run here; never hold more addresses than could be used.
     pub max_pods: u32,
-    /// Custom networking: the primary ENI carries no pods.
+    /// Custom networking: the primary ENI carries no pods, and new ENIs take subnet and groups from
+    /// [`crate::Input::EniConfig`].
     pub primary_excluded: bool,
     /// Untagged secondary ENIs are ours too (`MANAGE_UNTAGGED_ENI`).
     pub manage_untagged: bool,
     /// How long a released address rests before its next use (`IP_COOLDOWN_PERIOD`).
     pub cooldown: Duration,
+    /// The cluster's name as ENIs and subnets carry it in tags (`CLUSTER_NAME`).
+    pub cluster: Option<Box<str>>,
+    /// Which subnets new ENIs may use.
+    pub subnets: SubnetPolicy,
+    /// What happens to ENIs that dead nodes left behind.
+    pub leaks: LeakPolicy,
+    /// This node's part of the account's EC2 budget.
+    pub share: Share,
     /// Start of the deterministic jitter.
     pub seed: u64,
+}
+
+/// Which subnets new ENIs may use, and how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SubnetPolicy {
+    /// Other subnets of the zone that are tagged `kubernetes.io/role/cni` too (`ENABLE_SUBNET_DISCOVERY`). Custom
+    /// networking switches it off.
+    pub discovery: bool,
+    /// Addresses of each subnet left for what is not ours; beyond it only waiting pods may draw. *Unit*: addresses.
+    pub floor: u32,
+}
+
+impl Default for SubnetPolicy {
+    fn default() -> Self {
+        Self { discovery: true, floor: 16 }
+    }
+}
+
+/// What happens to ENIs that dead nodes left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum LeakPolicy {
+    /// Nobody looks for them.
+    Ignore,
+    /// They are named, and stay.
+    DryRun,
+    /// They are deleted once proven (own cluster, dead owner, seen twice).
+    #[default]
+    Delete,
+}
+
+/// This node's part of the account's EC2 budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Share {
+    /// Nodes that may call at the same moment (that start or restart together), where somebody knows.
+    pub nodes: Option<u32>,
+    /// Part of the account's buckets that belongs to all these nodes. *Unit*: percent.
+    pub percent: u32,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { nodes: None, percent: 100 }
+    }
 }
 
 /// What is assigned to ENIs for pods.

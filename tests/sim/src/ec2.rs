@@ -1,13 +1,17 @@
 //! EC2 as it truly is: the only place where assignments and attachments are facts.
 
+mod subnet;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use podwire_pool::{
     AttachmentId, DeviceIndex, Ec2Answer, Ec2Call, EniId, FailureClass, GroupId, GrowBy, InstanceId, Mac,
     NetworkCard, ObservedEni, OpId, SubnetId,
 };
+
+pub use subnet::Subnet;
 
 /// How long ago a Describe may look at most. *Unit*: ms. Within what the pool allows for (its `DESCRIBE_LAG` is 10 s),
 /// together with late execution.
@@ -31,6 +35,10 @@ pub struct Facts {
     pub mac: Mac,
     /// Attachment and device index, while attached.
     pub place: Option<(AttachmentId, DeviceIndex)>,
+    /// Which subnet it is in.
+    pub subnet: SubnetId,
+    /// Its security groups.
+    pub groups: Vec<GroupId>,
     /// Its own address.
     pub primary: IpAddr,
     /// Single addresses for pods.
@@ -65,9 +73,9 @@ impl TrueEni {
             instance: seen.place.as_ref().map(|_| instance.clone()),
             card: NetworkCard(0),
             device: seen.place.as_ref().map_or(DeviceIndex(0), |(_, d)| *d),
-            subnet: SubnetId::new("subnet-1"),
+            subnet: seen.subnet.clone(),
             subnet_cidr: None,
-            groups: vec![GroupId::new("sg-1")],
+            groups: seen.groups.clone(),
             primary: seen.primary,
             addresses: seen.singles.iter().copied().collect(),
             prefixes: seen.prefixes.iter().copied().collect(),
@@ -89,16 +97,14 @@ pub struct Ec2 {
     pub most_enis: usize,
     /// Pod addresses or prefixes an ENI takes.
     pub slots_per_eni: usize,
-    /// Addresses the subnet still has for us.
-    pub free: u32,
-    /// No /28 to be had.
-    pub fragmented: bool,
+    /// The subnets of the zone; the first is the primary ENI's.
+    pub subnets: Vec<Subnet>,
+    /// The cluster's name, as ENIs of its nodes are tagged with it.
+    pub cluster: Option<Box<str>>,
+    /// Instances that exist besides this one.
+    pub others: BTreeSet<InstanceId>,
     /// Freed addresses are handed out again at once, newest first, instead of last.
     pub recycle: bool,
-    freed: Vec<IpAddr>,
-    freed_prefixes: Vec<IpNetwork>,
-    next_single: u32,
-    next_prefix: u32,
     next_eni: u8,
     tokens: BTreeMap<OpId, EniId>,
     /// Earlier states, for those who look late.
@@ -114,25 +120,28 @@ impl Ec2 {
             enis: BTreeMap::new(),
             most_enis,
             slots_per_eni,
-            free,
-            fragmented: false,
+            subnets: vec![Subnet::new(0, free)],
+            cluster: None,
+            others: BTreeSet::new(),
             recycle: true,
-            freed: Vec::new(),
-            freed_prefixes: Vec::new(),
-            next_single: 1,
-            next_prefix: 0,
             next_eni: 0,
             tokens: BTreeMap::new(),
             history: VecDeque::new(),
         };
-        let id = ec2.make(Vec::new(), true);
+        let id = ec2.make(0, vec![GroupId::new("sg-1")], Vec::new(), true);
         if let Some(eni) = ec2.enis.get_mut(&id) {
             eni.seen.place = Some((AttachmentId::new("attach-0"), DeviceIndex(0)));
         }
         ec2
     }
 
-    fn make(&mut self, tags: Vec<(Box<str>, Box<str>)>, ours: bool) -> EniId {
+    fn make(
+        &mut self,
+        subnet: usize,
+        groups: Vec<GroupId>,
+        tags: Vec<(Box<str>, Box<str>)>,
+        ours: bool,
+    ) -> EniId {
         let number = self.next_eni;
         self.next_eni = self.next_eni.wrapping_add(1);
         let id = EniId::new(format!("eni-{number}"));
@@ -140,7 +149,9 @@ impl Ec2 {
             id: id.clone(),
             mac: Mac([2, 0, 0, 0, 0, number]),
             place: None,
-            primary: IpAddr::V4(Ipv4Addr::new(10, 0, 255, number)),
+            subnet: self.subnets[subnet].id.clone(),
+            groups,
+            primary: self.subnets[subnet].own(number),
             singles: BTreeSet::new(),
             prefixes: BTreeSet::new(),
             goes_with_instance: false,
@@ -153,12 +164,21 @@ impl Ec2 {
     /// Somebody else attaches an ENI of theirs to this instance.
     pub fn attach_foreign(&mut self) -> Option<EniId> {
         let device = self.lowest_device()?;
-        let id = self.make(vec![("node.k8s.amazonaws.com/no_manage".into(), "true".into())], false);
+        let tags = vec![("node.k8s.amazonaws.com/no_manage".into(), "true".into())];
+        let id = self.make(0, vec![GroupId::new("sg-theirs")], tags, false);
         if let Some(eni) = self.enis.get_mut(&id) {
             eni.seen.place = Some((AttachmentId::new(format!("attach-{id}")), device));
-            eni.seen.singles.insert(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)));
+            eni.seen.singles.insert(IpAddr::from([10, 1, 0, 1]));
         }
         Some(id)
+    }
+
+    /// An ENI without attachment appears, made for another instance.
+    pub fn leave_behind(&mut self, owner: &InstanceId, cluster: Option<&str>) -> EniId {
+        let mut tags: Vec<(Box<str>, Box<str>)> =
+            vec![("node.k8s.amazonaws.com/instance_id".into(), owner.as_str().into())];
+        tags.extend(cluster.map(|name| ("cluster.k8s.amazonaws.com/name".into(), name.into())));
+        self.make(0, vec![GroupId::new("sg-1")], tags, false)
     }
 
     /// Somebody detaches a secondary ENI of ours, or takes one single address from any; gives the addresses concerned.
@@ -177,7 +197,8 @@ impl Ec2 {
             return Some((device, victim.seen.singles.iter().copied().chain(nets).collect()));
         }
         let ip = victim.seen.singles.pop_first()?;
-        self.put_back(&[IpNetwork::from(ip)]);
+        let subnet = victim.seen.subnet.clone();
+        self.put_back(&subnet, &[IpNetwork::from(ip)]);
         Some((device, vec![ip]))
     }
 
@@ -235,68 +256,26 @@ impl Ec2 {
             kind: None,
             attachment: None,
             instance: None,
-            subnet_cidr: "10.0.0.0/16".parse().ok(),
+            subnet_cidr: self.subnets.iter().find(|s| s.id == e.subnet).and_then(Subnet::cidr),
             ..e
         };
         attached.map(|e| blind(e.observed(&self.instance))).collect()
     }
 
-    fn grant(&mut self, by: GrowBy, partial: bool) -> Result<Vec<IpNetwork>, FailureClass> {
-        match by {
-            GrowBy::Addresses(n) => {
-                if n > self.free {
-                    return Err(FailureClass::SubnetExhausted);
-                }
-                let n = if partial { n.div_ceil(2) } else { n };
-                self.free -= n;
-                Ok((0..n).map(|_| self.single()).collect())
-            }
-            GrowBy::Prefixes(n) => {
-                if self.fragmented {
-                    return Err(FailureClass::SubnetFragmented);
-                }
-                if n * 16 > self.free {
-                    return Err(FailureClass::SubnetExhausted);
-                }
-                let n = if partial { n.div_ceil(2) } else { n };
-                self.free -= n * 16;
-                Ok((0..n).map(|_| self.prefix()).collect())
-            }
-        }
-    }
-
-    fn single(&mut self) -> IpNetwork {
-        if self.recycle
-            && let Some(ip) = self.freed.pop()
-        {
-            return IpNetwork::from(ip);
-        }
-        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + self.next_single);
-        self.next_single += 1;
-        IpNetwork::from(IpAddr::V4(ip))
-    }
-
-    fn prefix(&mut self) -> IpNetwork {
-        if self.recycle
-            && let Some(net) = self.freed_prefixes.pop()
-        {
-            return net;
-        }
-        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 128, 0)) + 16 * self.next_prefix);
-        self.next_prefix += 1;
-        IpNetwork::new(IpAddr::V4(ip), 28).unwrap_or_else(|_| IpNetwork::from(IpAddr::V4(ip)))
-    }
-
-    fn put_back(&mut self, nets: &[IpNetwork]) {
-        for net in nets {
-            if net.prefix() == 32 {
-                self.freed.push(net.ip());
-                self.free += 1;
-            } else {
-                self.freed_prefixes.push(*net);
-                self.free += 16;
-            }
-        }
+    /// Detached ENIs of the cluster's nodes, as of some moment.
+    fn detached(&self, at: u64) -> Vec<ObservedEni> {
+        let has = |e: &TrueEni, key: &str, value: Option<&str>| {
+            e.seen.tags.iter().any(|(k, v)| &**k == key && value.is_none_or(|wanted| &**v == wanted))
+        };
+        let wanted = |e: &&TrueEni| {
+            let owner = "node.k8s.amazonaws.com/instance_id";
+            let ours = match &self.cluster {
+                Some(name) => has(e, "cluster.k8s.amazonaws.com/name", Some(name)) && has(e, owner, None),
+                None => has(e, owner, Some(self.instance.as_str())),
+            };
+            e.seen.place.is_none() && ours
+        };
+        self.as_of(at).values().filter(wanted).map(|e| e.observed(&self.instance)).collect()
     }
 
     /// Carries a call out, as far as EC2's rules allow.
@@ -319,28 +298,13 @@ impl Ec2 {
                 if known.slots().saturating_add(want) > self.slots_per_eni {
                     return Err(FailureClass::LimitExceeded);
                 }
-                let nets = self.grant(*by, partial)?;
+                let subnet = known.seen.subnet.clone();
+                let nets = self.grant(&subnet, *by, partial)?;
                 self.enter(eni, &nets);
                 Ok(Ec2Answer::Assigned(nets))
             }
-            Ec2Call::Unassign { eni, nets } => {
-                let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
-                let present = |net: &IpNetwork| {
-                    if net.prefix() == 32 {
-                        known.seen.singles.contains(&net.ip())
-                    } else {
-                        known.seen.prefixes.contains(net)
-                    }
-                };
-                if !nets.iter().all(present) {
-                    return Err(FailureClass::Invalid);
-                }
-                known.seen.singles.retain(|ip| !nets.contains(&IpNetwork::from(*ip)));
-                known.seen.prefixes.retain(|net| !nets.contains(net));
-                self.put_back(nets);
-                Ok(Ec2Answer::Unassigned)
-            }
-            Ec2Call::Create { with, .. } => self.create(op, *with, partial),
+            Ec2Call::Unassign { eni, nets } => self.unassign(eni, nets),
+            Ec2Call::Create { subnet, groups, with } => self.create(op, subnet, groups, *with, partial),
             Ec2Call::Attach { eni, device, .. } => self.attach(eni, *device),
             Ec2Call::DeleteOnTermination { eni, attachment } => {
                 let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
@@ -360,34 +324,74 @@ impl Ec2 {
                     _ => Err(FailureClass::NotFound),
                 }
             }
-            Ec2Call::Delete { eni } => {
-                let known = self.enis.get(eni).ok_or(FailureClass::NotFound)?;
-                if known.seen.place.is_some() {
-                    return Err(FailureClass::Busy);
-                }
-                if let Some(gone) = self.enis.remove(eni) {
-                    let mut nets: Vec<IpNetwork> =
-                        gone.seen.singles.into_iter().map(IpNetwork::from).collect();
-                    nets.extend(gone.seen.prefixes);
-                    self.put_back(&nets);
-                }
-                Ok(Ec2Answer::Deleted)
-            }
+            Ec2Call::Delete { eni } => self.delete(eni),
             Ec2Call::Describe { also } => Ok(Ec2Answer::Described(self.describe(at, also))),
+            Ec2Call::SetGroups { eni, groups } => {
+                let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
+                known.seen.groups.clone_from(groups);
+                Ok(Ec2Answer::Modified)
+            }
+            Ec2Call::DescribeSubnets { only } => Ok(Ec2Answer::Subnets(self.subnets_seen(only))),
+            Ec2Call::FindDetached => Ok(Ec2Answer::Described(self.detached(at))),
+            Ec2Call::DescribeInstances { ids } => {
+                let here = |id: &&InstanceId| **id == self.instance || self.others.contains(*id);
+                Ok(Ec2Answer::Instances(ids.iter().filter(here).cloned().collect()))
+            }
         }
     }
 
-    fn create(&mut self, op: OpId, with: GrowBy, partial: bool) -> Result<Ec2Answer, FailureClass> {
+    fn unassign(&mut self, eni: &EniId, nets: &[IpNetwork]) -> Result<Ec2Answer, FailureClass> {
+        let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
+        let present = |net: &IpNetwork| {
+            if net.prefix() == 32 {
+                known.seen.singles.contains(&net.ip())
+            } else {
+                known.seen.prefixes.contains(net)
+            }
+        };
+        if !nets.iter().all(present) {
+            return Err(FailureClass::Invalid);
+        }
+        known.seen.singles.retain(|ip| !nets.contains(&IpNetwork::from(*ip)));
+        known.seen.prefixes.retain(|net| !nets.contains(net));
+        let subnet = known.seen.subnet.clone();
+        self.put_back(&subnet, nets);
+        Ok(Ec2Answer::Unassigned)
+    }
+
+    fn delete(&mut self, eni: &EniId) -> Result<Ec2Answer, FailureClass> {
+        let known = self.enis.get(eni).ok_or(FailureClass::NotFound)?;
+        if known.seen.place.is_some() {
+            return Err(FailureClass::Busy);
+        }
+        if let Some(gone) = self.enis.remove(eni) {
+            let mut nets: Vec<IpNetwork> = gone.seen.singles.into_iter().map(IpNetwork::from).collect();
+            nets.extend(gone.seen.prefixes);
+            self.put_back(&gone.seen.subnet, &nets);
+        }
+        Ok(Ec2Answer::Deleted)
+    }
+
+    fn create(
+        &mut self,
+        op: OpId,
+        subnet: &SubnetId,
+        groups: &[GroupId],
+        with: GrowBy,
+        partial: bool,
+    ) -> Result<Ec2Answer, FailureClass> {
         if let Some(made) = self.tokens.get(&op) {
             let eni = self.enis.get(made).ok_or(FailureClass::Invalid)?;
             return Ok(Ec2Answer::Created(Box::new(eni.observed(&self.instance))));
         }
-        let nets = self.grant(with, partial)?;
-        let tags = vec![
+        let place = self.subnets.iter().position(|s| s.id == *subnet).ok_or(FailureClass::NotFound)?;
+        let nets = self.grant(subnet, with, partial)?;
+        let mut tags: Vec<(Box<str>, Box<str>)> = vec![
             ("node.k8s.amazonaws.com/instance_id".into(), self.instance.as_str().into()),
             ("podwire.io/op".into(), op.0.to_string().into_boxed_str()),
         ];
-        let id = self.make(tags, true);
+        tags.extend(self.cluster.clone().map(|name| ("cluster.k8s.amazonaws.com/name".into(), name)));
+        let id = self.make(place, groups.to_vec(), tags, true);
         self.enter(&id, &nets);
         self.tokens.insert(op, id.clone());
         let eni = self.enis.get(&id).ok_or(FailureClass::Invalid)?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use podwire_pool::settings::{Limits, Mode, Warm};
+use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, InstanceId, Settings, Time};
 
 use crate::ec2::Ec2;
@@ -70,6 +70,10 @@ pub fn small_world(pods: usize, warm: Warm, limits: Limits) -> World {
         primary_excluded: false,
         manage_untagged: false,
         cooldown: ms(30_000),
+        cluster: None,
+        subnets: SubnetPolicy { discovery: false, floor: 0 },
+        leaks: LeakPolicy::Ignore,
+        share: Share::default(),
         seed: 1,
     };
     let slots = usize::try_from(limits.ipv4_per_eni).unwrap_or(1) - 1;

@@ -203,10 +203,15 @@ impl Oracle {
             Ec2Call::Detach { eni, .. } | Ec2Call::Delete { eni } => (eni, None),
             Ec2Call::Assign { eni, .. }
             | Ec2Call::Attach { eni, .. }
+            | Ec2Call::SetGroups { eni, .. }
             | Ec2Call::DeleteOnTermination { eni, .. } => {
                 return self.judge_owner(scene, eni, call);
             }
-            Ec2Call::Create { .. } | Ec2Call::Describe { .. } => return Ok(()),
+            Ec2Call::Create { .. }
+            | Ec2Call::Describe { .. }
+            | Ec2Call::DescribeSubnets { .. }
+            | Ec2Call::FindDetached
+            | Ec2Call::DescribeInstances { .. } => return Ok(()),
         };
         self.judge_owner(scene, eni, call)?;
         let Some(truth) = scene.ec2.enis.get(eni) else { return Ok(()) };

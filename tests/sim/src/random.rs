@@ -181,8 +181,10 @@ impl Engine {
     fn liveness(&mut self) -> Result<(), Violation> {
         self.calm = true;
         self.swarm.demand = true;
-        self.world.ec2.free = 10_000;
-        self.world.ec2.fragmented = false;
+        for subnet in &mut self.world.ec2.subnets {
+            subnet.free = 10_000;
+            subnet.fragmented = false;
+        }
         self.scheduled.retain(|m| !matches!(m, Matter::Pod(_)));
         self.agenda.retain(|_, (m, _)| !matches!(m, Matter::Pod(_)));
         self.act(Action::Demand(true))?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use podwire_pool::settings::{Limits, Mode, Warm};
+use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, InstanceId, OpId, Settings, Time};
 
 use crate::ec2::Ec2;
@@ -176,6 +176,10 @@ pub fn settings() -> Settings {
         primary_excluded: false,
         manage_untagged: false,
         cooldown: ms(30_000),
+        cluster: None,
+        subnets: SubnetPolicy { discovery: false, floor: 0 },
+        leaks: LeakPolicy::Ignore,
+        share: Share::default(),
         seed: 7,
     }
 }

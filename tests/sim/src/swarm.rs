@@ -1,6 +1,6 @@
 //! What kind of world a seed gets: sizes, settings, and a mix of faults of which many are off (testing.md §5).
 
-use podwire_pool::settings::{Limits, Mode, Warm};
+use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, InstanceId, Settings};
 
 use crate::ec2::Ec2;
@@ -154,6 +154,10 @@ impl Swarm {
             primary_excluded: seed.once_in(6),
             manage_untagged: false,
             cooldown: ms([30_000, 10_000, 6_000][seed.pick(3)]),
+            cluster: None,
+            subnets: SubnetPolicy { discovery: false, floor: 0 },
+            leaks: LeakPolicy::Ignore,
+            share: Share::default(),
             seed: seed.next_u64(),
         };
         let free = [1_000, 100, 20, 4][seed.pick(4)];

@@ -193,9 +193,10 @@ impl World {
             }
             Action::Tamper(which, whole) => self.tamper(*which, *whole),
             Action::Subnet(more, fragmented) => {
-                let free = i64::from(self.ec2.free) + more;
-                self.ec2.free = u32::try_from(free.max(0)).unwrap_or(0);
-                self.ec2.fragmented = *fragmented;
+                let home = self.ec2.home();
+                let free = i64::from(home.free) + more;
+                home.free = u32::try_from(free.max(0)).unwrap_or(0);
+                home.fragmented = *fragmented;
             }
             Action::Restart => {
                 self.input(Input::Stop)?;
@@ -284,6 +285,10 @@ impl World {
                     | Cause::SandboxDeleted { .. }
                     | Cause::NodeFull { .. }
                     | Cause::TooSlow { .. }
+                    | Cause::SubnetFloor { .. }
+                    | Cause::NoSubnet
+                    | Cause::NoEniConfig
+                    | Cause::LeakedEni { .. }
                     | Cause::QueueFull
                     | Cause::Stopping => "another cause explained",
                 });
@@ -323,7 +328,11 @@ impl World {
             | Ec2Call::DeleteOnTermination { .. }
             | Ec2Call::Detach { .. }
             | Ec2Call::Delete { .. }
-            | Ec2Call::Describe { .. } => Ok(()),
+            | Ec2Call::Describe { .. }
+            | Ec2Call::SetGroups { .. }
+            | Ec2Call::DescribeSubnets { .. }
+            | Ec2Call::FindDetached
+            | Ec2Call::DescribeInstances { .. } => Ok(()),
         }
     }
 
@@ -337,9 +346,13 @@ impl World {
             Ec2Call::Detach { .. } => "detach",
             Ec2Call::Delete { .. } => "delete",
             Ec2Call::Describe { .. } => "describe",
+            Ec2Call::SetGroups { .. } => "set groups",
+            Ec2Call::DescribeSubnets { .. } => "describe subnets",
+            Ec2Call::FindDetached => "find detached",
+            Ec2Call::DescribeInstances { .. } => "describe instances",
         };
         self.marks.reach(name);
-        if matches!(call, Ec2Call::Describe { .. }) {
+        if is_read(call) {
             self.tally.describes += 1;
         } else {
             self.tally.changes += 1;
@@ -376,6 +389,25 @@ impl World {
     #[must_use]
     pub fn cooldown(&self) -> u64 {
         u64::try_from(self.settings.cooldown.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Whether a call changes nothing.
+#[must_use]
+pub const fn is_read(call: &Ec2Call) -> bool {
+    match call {
+        Ec2Call::Describe { .. }
+        | Ec2Call::DescribeSubnets { .. }
+        | Ec2Call::FindDetached
+        | Ec2Call::DescribeInstances { .. } => true,
+        Ec2Call::Assign { .. }
+        | Ec2Call::Unassign { .. }
+        | Ec2Call::Create { .. }
+        | Ec2Call::Attach { .. }
+        | Ec2Call::DeleteOnTermination { .. }
+        | Ec2Call::Detach { .. }
+        | Ec2Call::Delete { .. }
+        | Ec2Call::SetGroups { .. } => false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Census, Verdict, ceiling, verdict};
 use crate::ids::{BootId, InstanceId};
-use crate::settings::{Limits, Mode, Settings, Warm};
+use crate::settings::{LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
 
 fn settings(mode: Mode, warm: Warm) -> Settings {
     Settings {
@@ -18,6 +18,10 @@ fn settings(mode: Mode, warm: Warm) -> Settings {
         primary_excluded: false,
         manage_untagged: false,
         cooldown: Duration::from_secs(30),
+        cluster: None,
+        subnets: SubnetPolicy { discovery: false, floor: 0 },
+        leaks: LeakPolicy::Ignore,
+        share: Share::default(),
         seed: 1,
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use podwire_pool::settings::{Limits, Mode, Warm};
+use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{
     Answer, AttachmentId, BootId, DeviceIndex, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass,
     GroupId, GrowBy, HostChange, Input, InstanceId, Mac, NetworkCard, ObservedEni, OpId, PodRef, Pool,
@@ -26,6 +26,10 @@ pub(crate) fn settings() -> Settings {
         primary_excluded: false,
         manage_untagged: false,
         cooldown: Duration::from_secs(30),
+        cluster: None,
+        subnets: SubnetPolicy { discovery: false, floor: 0 },
+        leaks: LeakPolicy::Ignore,
+        share: Share::default(),
         seed: 7,
     }
 }
@@ -339,6 +343,10 @@ impl Bench {
                 Ok(Ec2Answer::Deleted)
             }
             Ec2Call::Describe { .. } => Ok(Ec2Answer::Described(self.enis.values().cloned().collect())),
+            Ec2Call::SetGroups { .. } => Ok(Ec2Answer::Modified),
+            Ec2Call::DescribeSubnets { .. } => Ok(Ec2Answer::Subnets(Vec::new())),
+            Ec2Call::FindDetached => Ok(Ec2Answer::Described(Vec::new())),
+            Ec2Call::DescribeInstances { ids } => Ok(Ec2Answer::Instances(ids.clone())),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The daemon's lives: it dies, comes back, and sees what metadata says; or the node reboots.
 
-use podwire_pool::{Ec2Call, Input, OpId, Pool, Record, Snapshot, SnapshotSource, Time};
+use podwire_pool::{Input, OpId, Pool, Record, Snapshot, SnapshotSource, Time};
 
-use super::{Open, World};
+use super::{Open, World, is_read};
 use crate::host::Host;
 use crate::oracle::Violation;
 use crate::runtime::{Ask, Life, key};
@@ -21,9 +21,7 @@ impl World {
         self.oracle.crashed(&self.disk.durable);
         for (op, open) in std::mem::take(&mut self.open) {
             match open {
-                Open::Ec2(call, None)
-                    if keep.is_multiple_of(2) && !matches!(call, Ec2Call::Describe { .. }) =>
-                {
+                Open::Ec2(call, None) if keep.is_multiple_of(2) && !is_read(&call) => {
                     self.late.insert(op, call);
                 }
                 Open::Host(change) if keep.is_multiple_of(2) => {

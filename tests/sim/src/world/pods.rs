@@ -212,6 +212,10 @@ impl World {
             Cause::TooSlow { .. } => "refused: too slow",
             Cause::SubnetExhausted { .. }
             | Cause::SubnetFragmented { .. }
+            | Cause::SubnetFloor { .. }
+            | Cause::NoSubnet
+            | Cause::NoEniConfig
+            | Cause::LeakedEni { .. }
             | Cause::Throttled { .. }
             | Cause::Denied { .. }
             | Cause::Ec2 { .. } => "refused: EC2",
