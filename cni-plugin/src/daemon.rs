@@ -7,8 +7,8 @@ use hyper_util::rt::TokioIo;
 use podwire_proto::SOCKET_PATH;
 use podwire_proto::v1::ipam_client::IpamClient;
 use podwire_proto::v1::{
-    AllocateRequest, Allocation, CollectRequest, Failure, InspectRequest, ReleaseRequest, Sandbox,
-    StatusRequest, StatusResponse, allocate_response, release_response,
+    AllocateRequest, Allocation, CollectRequest, CollectResponse, Failure, InspectRequest, InspectResponse,
+    ReleaseRequest, Sandbox, StatusRequest, StatusResponse, allocate_response, release_response,
 };
 use std::future::Future;
 use std::io;
@@ -157,21 +157,17 @@ impl Daemon {
         }
     }
 
-    /// Asks what the ledger holds for a sandbox.
+    /// Asks what the ledger holds for a sandbox, and whether EC2 agrees.
     ///
     /// # Errors
     /// No answer in time.
-    pub fn inspect(
-        &mut self,
-        sandbox: Sandbox,
-        patience: Duration,
-    ) -> Result<Option<Allocation>, DaemonError> {
+    pub fn inspect(&mut self, sandbox: Sandbox, patience: Duration) -> Result<InspectResponse, DaemonError> {
         let client = &mut self.client;
         let request = InspectRequest { sandbox: Some(sandbox) };
-        Ok(answer(&self.runtime, patience, client.inspect(request))?.allocation)
+        answer(&self.runtime, patience, client.inspect(request))
     }
 
-    /// Has every attachment released that is not in the request's list; returns what was.
+    /// Has every attachment released that is not in the request's list, or only asks which would be; returns which.
     ///
     /// # Errors
     /// No answer in time, or a refusal.
@@ -179,12 +175,12 @@ impl Daemon {
         &mut self,
         request: CollectRequest,
         patience: Duration,
-    ) -> Result<Vec<Sandbox>, DaemonError> {
+    ) -> Result<CollectResponse, DaemonError> {
         let client = &mut self.client;
-        let response = answer(&self.runtime, patience, client.collect(request))?;
-        match response.failure {
+        let mut response = answer(&self.runtime, patience, client.collect(request))?;
+        match response.failure.take() {
             Some(failure) => Err(DaemonError::Refused(failure)),
-            None => Ok(response.collected),
+            None => Ok(response),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use podwire_pool::{Answer, Cause, Effect, Input, Pool, RequestId, SandboxKey, Snapshot, Time};
+use podwire_pool::{Answer, Cause, Collectable, Effect, Input, Pool, RequestId, SandboxKey, Snapshot, Time};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
@@ -14,6 +14,15 @@ use crate::executors::Executors;
 
 /// Most messages that wait for the driver. *Source*: our choice; a burst of 250 pods sends a few messages each.
 pub const QUEUE: usize = 4096;
+
+/// What the ledger holds for a sandbox.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The allocation.
+    pub held: Option<Answer>,
+    /// Why the sandbox may be out of reach all the same.
+    pub doubt: Option<Cause>,
+}
 
 /// What reaches the driver.
 #[derive(Debug)]
@@ -36,7 +45,18 @@ pub enum Message {
         /// Which.
         sandbox: SandboxKey,
         /// Where the answer goes.
-        reply: oneshot::Sender<Option<Answer>>,
+        reply: oneshot::Sender<Inspection>,
+    },
+    /// What would a GC release?
+    WouldCollect {
+        /// The network.
+        network: String,
+        /// What the runtime lists.
+        valid: Vec<SandboxKey>,
+        /// When the GC started.
+        started: Time,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Collectable>,
     },
     /// How are things?
     Status {
@@ -153,12 +173,22 @@ impl Driver {
                 self.handle(Input::Observed(snapshot));
             }
             Message::Inspect { sandbox, reply } => {
-                if reply.send(self.pool.inspect(&sandbox)).is_err() {
+                let (held, doubt) = (self.pool.inspect(&sandbox), self.pool.out_of_reach(&sandbox));
+                if reply.send(Inspection { held, doubt }).is_err() {
                     tracing::debug!("nobody waits for an inspection any more");
                 }
             }
+            Message::WouldCollect { network, valid, started, reply } => {
+                if reply.send(self.pool.collectable(&network, &valid, started)).is_err() {
+                    tracing::debug!("nobody waits for a list of what to collect any more");
+                }
+            }
             Message::Status { reply } => {
-                if reply.send(self.pool.stats()).is_err() {
+                let mut stats = self.pool.stats();
+                // A node that has taken pods stays ready though every address is held or cools: an ADD waits, while a node
+                // that says it is not ready has its pods evicted (cni-conformance T-09).
+                stats.ready |= self.on_ready.is_none();
+                if reply.send(stats).is_err() {
                     tracing::debug!("nobody waits for a status any more");
                 }
             }

@@ -107,9 +107,9 @@ struct Raw {
     plugin_log_file: Option<String>,
     plugin_log_level: Option<String>,
     #[serde(rename = "cni.dev/valid-attachments")]
-    valid: Option<Vec<ValidAttachment>>,
+    valid: Option<Value>,
     #[serde(rename = "cni.dev/attachments")]
-    valid_old_name: Option<Vec<ValidAttachment>>,
+    valid_old_name: Option<Value>,
     podwire_add_timeout_ms: Option<u64>,
     podwire_del_timeout_ms: Option<u64>,
     podwire_connect_timeout_ms: Option<u64>,
@@ -128,7 +128,7 @@ pub fn parse(stdin: &[u8], verb: Verb) -> Result<NetConf, Refused> {
     })?;
     let (text, spoken) = version::supported(raw.cni_version.as_deref()).map_err(as_newest)?;
     check_verb(verb, text, spoken)
-        .and_then(|()| checked(raw, text, spoken))
+        .and_then(|()| checked(raw, verb, text, spoken))
         .map_err(|error| Refused { error, version: text.to_owned() })
 }
 
@@ -145,13 +145,14 @@ fn check_verb(verb: Verb, text: &str, spoken: Version) -> Result<(), CniError> {
     Err(version::incompatible(&format!("{} is not part of cniVersion {text}", verb.name()), text))
 }
 
-fn checked(raw: Raw, text: &str, spoken: Version) -> Result<NetConf, CniError> {
+fn checked(raw: Raw, verb: Verb, text: &str, spoken: Version) -> Result<NetConf, CniError> {
     let name = raw.name.unwrap_or_default();
     // The name's grammar is that of a container id (P-11).
     if convert::container_id(&name).is_err() {
         return Err(CniError::new(CONFIG, "the configuration's name is missing or invalid"));
     }
     let veth_prefix = veth_prefix(raw.veth_prefix)?;
+    let valid_attachments = valid_attachments(verb, raw.valid.or(raw.valid_old_name))?;
     let previous = raw.prev_result.filter(|p| !p.is_null());
     let prev_result_malformed = previous.as_ref().is_some_and(|p| !p.is_object());
     let usual = Deadlines::default();
@@ -169,7 +170,7 @@ fn checked(raw: Raw, text: &str, spoken: Version) -> Result<NetConf, CniError> {
             .filter(|f| !f.is_empty())
             .unwrap_or_else(|| LOG_FILE_DEFAULT.to_owned()),
         log_level: raw.plugin_log_level.unwrap_or_default(),
-        valid_attachments: raw.valid.or(raw.valid_old_name),
+        valid_attachments,
         deadlines: Deadlines {
             add: or(raw.podwire_add_timeout_ms, usual.add),
             del: or(raw.podwire_del_timeout_ms, usual.del),
@@ -178,6 +179,14 @@ fn checked(raw: Raw, text: &str, spoken: Version) -> Result<NetConf, CniError> {
             grace: or(raw.podwire_status_grace_ms, usual.grace),
         },
     })
+}
+
+/// GC's list. In the configuration of another verb such a key is not the runtime's word, and nobody reads it (P-15).
+fn valid_attachments(verb: Verb, given: Option<Value>) -> Result<Option<Vec<ValidAttachment>>, CniError> {
+    let Some(list) = given.filter(|list| verb == Verb::Gc && !list.is_null()) else { return Ok(None) };
+    serde_json::from_value(list)
+        .map(Some)
+        .map_err(|source| CniError::new(DECODE, "cni.dev/valid-attachments cannot be read").because(&source))
 }
 
 fn veth_prefix(given: Option<String>) -> Result<String, CniError> {

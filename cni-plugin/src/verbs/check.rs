@@ -21,13 +21,15 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
     let away = |e| daemon::away(&e);
     let mut daemon = Daemon::connect(left().min(conf.deadlines.status)).map_err(away)?;
     let sandbox = attach::sandbox(invocation, conf);
-    let allocation = daemon.inspect(sandbox, left()).map_err(|e| e.to_cni("cannot ask ipamd"))?;
-    let Some(allocation) = allocation else {
+    let found = daemon.inspect(sandbox, left()).map_err(|e| e.to_cni("cannot ask ipamd"))?;
+    let Some(allocation) = found.allocation else {
         let msg = "the ledger holds no address for this attachment";
         return Err(CniError::new(DATAPATH, msg));
     };
     let held = convert::addresses(&allocation.addresses).unwrap_or_default();
     let mut differences = against_result(&earlier, &invocation.ifname, &held);
+    // K-07: all may be well here, and the VPC not lead here any more.
+    differences.extend(found.doubt.map(|doubt| doubt.message));
     let wiring = attach::wiring(invocation, conf, &allocation)?;
     let failed = |e| host_failed("cannot look at the pod's interface", &e);
     let mut net = PodNet::open(netns).map_err(failed)?;

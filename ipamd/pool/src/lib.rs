@@ -56,6 +56,7 @@ pub use machine::Pool;
 #[cfg(feature = "planted")]
 pub use planted::Bug;
 pub use record::Record;
+pub use release::Collectable;
 pub use settings::Settings;
 pub use stats::{AddressRow, AddressState, Stats};
 pub use time::Time;

@@ -257,6 +257,22 @@ impl Pool {
         }
     }
 
+    /// Why a sandbox may be out of reach although it holds an address: EC2 does not list the address, or does not show its
+    /// ENI as attached here (cni-conformance K-07).
+    #[must_use]
+    pub fn out_of_reach(&self, sandbox: &SandboxKey) -> Option<Cause> {
+        let held = self.ledger.sandbox(sandbox)?;
+        held.addresses.iter().find_map(|ip| {
+            let block = self.ledger.block(self.ledger.address(*ip)?.block)?;
+            let eni = self.ledger.eni(block.slot)?;
+            let unlisted =
+                block.suspect.is_some().then(|| format!("{ip} of {}, which EC2 does not list,", eni.id));
+            let detached =
+                || eni.missing.map(|_| format!("{}, which EC2 does not show as attached here,", eni.id));
+            unlisted.or_else(detached).map(|what| Cause::Quarantined { what: what.into() })
+        })
+    }
+
     /// Notes why something does not go on, and tells.
     pub(crate) fn complain(&mut self, cause: Cause, out: &mut Vec<Effect>) {
         self.failure = Some(cause.clone());

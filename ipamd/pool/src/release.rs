@@ -11,6 +11,15 @@ use crate::record::Record;
 use crate::requests::{Asked, Tombstone};
 use crate::time::Time;
 
+/// What a GC would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collectable {
+    /// Sandboxes of the network that the runtime no longer lists.
+    pub dead: Vec<SandboxKey>,
+    /// How many sandboxes the network holds, these included.
+    pub held: usize,
+}
+
 impl Pool {
     /// A plugin gives a sandbox's address back.
     pub(crate) fn release(
@@ -171,6 +180,21 @@ impl Pool {
         self.requests.release_waiter(key);
     }
 
+    /// What a collection would release, and how many sandboxes the network holds in all.
+    #[must_use]
+    pub fn collectable(&self, network: &str, valid: &[SandboxKey], started: Time) -> Collectable {
+        let valid: std::collections::BTreeSet<&SandboxKey> = valid.iter().collect();
+        let of_network = || {
+            let all = self.ledger.sandboxes();
+            all.filter(|(_, s)| !network.is_empty() && *s.pod.network == *network)
+        };
+        let dead = of_network()
+            .filter(|(_, s)| s.started < started && !matches!(s.phase, Phase::Releasing(_)))
+            .filter(|(key, _)| !valid.contains(key))
+            .map(|(key, _)| key.clone());
+        Collectable { dead: dead.collect(), held: of_network().count() }
+    }
+
     /// The runtime listed the live attachments of a network (cni-conformance G-02, G-08, G-09).
     pub(crate) fn collect(
         &mut self,
@@ -193,14 +217,7 @@ impl Pool {
             out.push(Effect::Reply { request, answer: Answer::Refused(Cause::QueueFull) });
             return;
         }
-        let valid: std::collections::BTreeSet<&SandboxKey> = valid.iter().collect();
-        let dead: Vec<SandboxKey> = self
-            .ledger
-            .sandboxes()
-            .filter(|(_, s)| !network.is_empty() && *s.pod.network == *network && s.started < started)
-            .filter(|(key, s)| !matches!(s.phase, Phase::Releasing(_)) && !valid.contains(key))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let Collectable { dead, .. } = self.collectable(network, valid, started);
         if dead.is_empty() {
             out.push(Effect::Reply { request, answer: Answer::Collected(dead) });
             return;

@@ -65,13 +65,13 @@ pub fn to_collect(answer: &Answer, network: &str) -> v1::CollectResponse {
     };
     match answer {
         Answer::Collected(keys) => {
-            v1::CollectResponse { collected: keys.iter().map(sandbox).collect(), failure: None }
+            v1::CollectResponse { collected: keys.iter().map(sandbox).collect(), failure: None, held: 0 }
         }
         Answer::Refused(cause) => {
-            v1::CollectResponse { collected: Vec::new(), failure: Some(failure(cause)) }
+            v1::CollectResponse { collected: Vec::new(), failure: Some(failure(cause)), held: 0 }
         }
         Answer::Allocated { .. } | Answer::Released(_) => {
-            v1::CollectResponse { collected: Vec::new(), failure: Some(mismatch()) }
+            v1::CollectResponse { collected: Vec::new(), failure: Some(mismatch()), held: 0 }
         }
     }
 }

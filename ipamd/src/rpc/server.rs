@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use podwire_pool::{Answer, Input, PodRef, RequestId, SandboxKey, Time};
+use podwire_pool::{Answer, Collectable, Input, PodRef, RequestId, SandboxKey, Time};
 use podwire_proto::convert::{WireError, container_id, ifname};
 use podwire_proto::v1::{self, ipam_server::Ipam};
 use tokio::sync::oneshot;
@@ -131,8 +131,11 @@ impl Ipam for IpamService {
         let (sandbox, _) = sandbox(request.into_inner().sandbox)?;
         let (reply, answer) = oneshot::channel();
         self.driver.send(Message::Inspect { sandbox, reply }).await.map_err(gone)?;
-        let held = answer.await.map_err(|_| gone(Gone))?;
-        Ok(Response::new(v1::InspectResponse { allocation: held.as_ref().and_then(answer::allocation) }))
+        let found = answer.await.map_err(|_| gone(Gone))?;
+        Ok(Response::new(v1::InspectResponse {
+            allocation: found.held.as_ref().and_then(answer::allocation),
+            doubt: found.doubt.as_ref().map(answer::failure),
+        }))
     }
 
     async fn collect(
@@ -144,10 +147,21 @@ impl Ipam for IpamService {
             wire.valid.into_iter().map(|s| sandbox(Some(s)).map(|(key, _)| key)).collect();
         let (valid, network) = (valid?, wire.network.clone());
         let started = Time::from_ms(wire.started_boottime_ms);
-        let asked = self.ask(|request| Input::Collect { request, network: network.into(), valid, started });
-        let answer =
-            tokio::time::timeout(RELEASE_PATIENCE, asked).await.map_err(|_| slow())?.map_err(gone)?;
-        Ok(Response::new(answer::to_collect(&answer, &wire.network)))
+        let (reply, would) = oneshot::channel();
+        let question =
+            Message::WouldCollect { network: network.clone(), valid: valid.clone(), started, reply };
+        self.driver.send(question).await.map_err(gone)?;
+        let Collectable { dead, held } = would.await.map_err(|_| gone(Gone))?;
+        let answer = if wire.dry_run {
+            Answer::Collected(dead)
+        } else {
+            let asked =
+                self.ask(|request| Input::Collect { request, network: network.into(), valid, started });
+            tokio::time::timeout(RELEASE_PATIENCE, asked).await.map_err(|_| slow())?.map_err(gone)?
+        };
+        let mut response = answer::to_collect(&answer, &wire.network);
+        response.held = u32::try_from(held).unwrap_or(u32::MAX);
+        Ok(Response::new(response))
     }
 
     async fn status(

@@ -37,6 +37,8 @@ pub struct State {
     pub lose_reply: bool,
     /// Every Release is answered with this.
     pub release_refusal: Option<Failure>,
+    /// Why EC2 may not agree with what is held.
+    pub doubt: Option<Failure>,
     /// What STATUS says.
     pub ready: bool,
     /// Releases that came in, with their host interface.
@@ -71,6 +73,7 @@ impl FakeIpamd {
             delay: Duration::ZERO,
             lose_reply: false,
             release_refusal: None,
+            doubt: None,
             ready: true,
             released: Vec::new(),
             allocates: 0,
@@ -217,8 +220,9 @@ impl Ipam for Service {
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
         let key = key(request.into_inner().sandbox)?;
-        let allocation = self.state().held.get(&key).map(|a| allocation(*a, false));
-        Ok(Response::new(InspectResponse { allocation }))
+        let state = self.state();
+        let allocation = state.held.get(&key).map(|a| allocation(*a, false));
+        Ok(Response::new(InspectResponse { allocation, doubt: state.doubt.clone() }))
     }
 
     async fn collect(&self, request: Request<CollectRequest>) -> Result<Response<CollectResponse>, Status> {
@@ -228,16 +232,19 @@ impl Ipam for Service {
             valid.push(key(Some(sandbox))?);
         }
         let mut state = self.state();
+        let of_network = |k: &&Key| k.0 == request.network;
+        let held = state.held.keys().filter(of_network).count();
         let stale: Vec<Key> =
-            state.held.keys().filter(|k| k.0 == request.network && !valid.contains(k)).cloned().collect();
-        for key in &stale {
+            state.held.keys().filter(of_network).filter(|k| !valid.contains(k)).cloned().collect();
+        for key in stale.iter().filter(|_| !request.dry_run) {
             state.release(key.clone(), String::new());
         }
         let collected = stale
             .into_iter()
             .map(|(network, container_id, ifname)| Sandbox { container_id, ifname, network })
             .collect();
-        Ok(Response::new(CollectResponse { collected, failure: None }))
+        let held = u32::try_from(held).expect("few");
+        Ok(Response::new(CollectResponse { collected, failure: None, held }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

@@ -88,16 +88,26 @@ fn verbs_need_their_version() {
     }
 }
 
-/// G-07.
+/// G-07, P-15.
 #[test]
 fn attachments_absent_is_not_empty() {
-    let valid = |extra: &Value| conf(extra).expect("accepted").valid_attachments.map(|v| v.len());
+    let read = |verb: Verb, extra: &Value| {
+        let mut conf = json!({ "cniVersion": "1.1.0", "name": "aws-cni" });
+        conf.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        parse(conf.to_string().as_bytes(), verb).map(|conf| conf.valid_attachments.map(|v| v.len()))
+    };
+    let valid = |extra: &Value| read(Verb::Gc, extra).expect("accepted");
     assert_eq!(valid(&json!({})), None);
     assert_eq!(valid(&json!({ "cni.dev/valid-attachments": null })), None);
     assert_eq!(valid(&json!({ "cni.dev/valid-attachments": [] })), Some(0));
     let one = json!([{ "containerID": "c", "ifname": "eth0" }]);
     assert_eq!(valid(&json!({ "cni.dev/attachments": one })), Some(1));
     assert_eq!(valid(&json!({ "cni.dev/attachments": one, "cni.dev/valid-attachments": [] })), Some(0));
+    for odd in [json!("x"), json!([1]), json!([{ "containerID": "c" }])] {
+        let extra = json!({ "cni.dev/valid-attachments": odd });
+        assert_eq!(read(Verb::Gc, &extra).expect_err("refused").error.code, DECODE, "{odd}");
+        assert_eq!(read(Verb::Add, &extra), Ok(None), "another verb does not look at it: {odd}");
+    }
 }
 
 /// P-14, D-04.

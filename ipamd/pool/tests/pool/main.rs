@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod conformance;
 mod first_boot;
 mod give_back;
 mod incumbent;
