@@ -107,6 +107,11 @@ impl PodNet {
             let owner = format!("alias {:?}, kind {:?}", taken.alias, taken.kind);
             return Err(HostError::Foreign { name: taken.name, owner });
         }
+        // A link of this very attachment with its other end in place is no leftover: another ADD has just made it.
+        let ifname = &wiring.attachment.ifname;
+        if del::belongs(&taken, &wiring.attachment) && self.has_interface(ifname)? {
+            return Err(taken_in(&self.netns, ifname));
+        }
         match self.host.request(link::delete(Key::Index(taken.index))) {
             Ok(_) => {}
             Err(error) if error.is_absent() => {}
@@ -148,10 +153,9 @@ impl PodNet {
                 Err(both(unread, undone.err()))
             }
             (Err(error), Some(link)) if error.errno() == Some(Errno::EXIST) => Ok(Created::NameTaken(link)),
-            (Err(error), None) if error.errno() == Some(Errno::EXIST) => Err(HostError::InterfaceTaken {
-                ifname: wiring.attachment.ifname.clone(),
-                netns: self.netns.path().to_owned(),
-            }),
+            (Err(error), None) if error.errno() == Some(Errno::EXIST) => {
+                Err(taken_in(&self.netns, &wiring.attachment.ifname))
+            }
             (Err(error), _) => Err(error).during(action),
         }
     }
@@ -176,6 +180,10 @@ fn both(error: HostError, undo: Option<HostError>) -> HostError {
         None => error,
         Some(undo) => HostError::Several(vec![error, undo]),
     }
+}
+
+fn taken_in(netns: &Netns, ifname: &str) -> HostError {
+    HostError::InterfaceTaken { ifname: ifname.to_owned(), netns: netns.path().to_owned() }
 }
 
 enum Created {
@@ -209,7 +217,7 @@ pub fn add(netns: Netns, wiring: &PodWiring) -> Result<Wired, HostError> {
     let mut net = PodNet::open(netns)?;
     let ifname = &wiring.attachment.ifname;
     if net.has_interface(ifname)? {
-        return Err(HostError::InterfaceTaken { ifname: ifname.clone(), netns: net.netns.path().to_owned() });
+        return Err(taken_in(&net.netns, ifname));
     }
     net.add(wiring)
 }

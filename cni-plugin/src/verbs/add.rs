@@ -10,7 +10,7 @@ use crate::daemon::{Daemon, DaemonError};
 use crate::log::Log;
 use crate::tombstone::{self, PendingRelease};
 use podwire_hostnet::pod::{self, PodNet, Teardown};
-use podwire_hostnet::{Netns, chain, mac_text};
+use podwire_hostnet::{HostError, Netns, chain, mac_text};
 use podwire_proto::v1::{AllocateRequest, Allocation, ReleaseRequest};
 use std::path::Path;
 use std::time::Duration;
@@ -71,7 +71,11 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<Wired, CniError> {
             Ok(Wired { result: text, undo })
         }
         Err(error) => {
-            undo.release(&mut daemon, log);
+            // An interface that was not there when we looked is another ADD's for this attachment, which the runtime must
+            // not run at once (P-18). The address is that one's now.
+            if !matches!(error, HostError::InterfaceTaken { .. }) {
+                undo.release(&mut daemon, log);
+            }
             Err(host_failed("cannot wire the pod", &error))
         }
     }

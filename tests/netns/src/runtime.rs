@@ -63,8 +63,8 @@ impl Outcome {
     }
 }
 
-/// One container of a pod.
-#[derive(Debug)]
+/// One container of a pod, or one more interface of it.
+#[derive(Debug, Clone)]
 pub struct Sandbox {
     /// Container id.
     pub id: String,

@@ -36,7 +36,7 @@ pub struct Stage {
 }
 
 /// A network namespace with a path, like the ones runtimes make.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ns {
     path: PathBuf,
 }

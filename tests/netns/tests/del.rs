@@ -52,7 +52,7 @@ fn del_of_something_never_added_succeeds() {
     });
 }
 
-/// D-01, D-05, D-06: no namespace, an empty path, another namespace, the host's own.
+/// D-01, D-05, D-06, D-11: no namespace, an empty path, another namespace, the host's own.
 #[test]
 fn del_does_without_the_namespace() {
     on_stage(|stage| {

@@ -96,7 +96,7 @@ fn gc_without_daemon_is_code_11() {
     });
 }
 
-/// K-02, K-08, K-10, K-11.
+/// K-02, K-05, K-08, K-10, K-11.
 #[test]
 fn check_passes_after_add_and_changes_nothing() {
     on_stage(|stage| {
@@ -163,7 +163,7 @@ fn check_names_what_is_wrong() {
     });
 }
 
-/// P-04 to P-13, W20, "What bad input gets": the right code, nothing but the error on stdout, nothing in the kernel.
+/// P-04, P-05, P-06, P-07, P-08, P-09, P-10, P-11, P-12, P-13, P-16, P-20, W20, "What bad input gets": the right code, nothing but the error on stdout, nothing in the kernel.
 #[test]
 fn hostile_input_is_refused_with_its_code() {
     on_stage(|stage| {

@@ -74,7 +74,7 @@ fn locate(host: &mut Socket, teardown: &Teardown<'_>) -> Result<Option<Link>, Ho
 }
 
 /// Whether a link says that it is this attachment's: by alias, or by MAC where it has no alias yet.
-fn belongs(link: &Link, attachment: &Attachment) -> bool {
+pub(super) fn belongs(link: &Link, attachment: &Attachment) -> bool {
     link.alias == attachment.alias() || (link.alias.is_empty() && link.mac == Some(attachment.host_mac()))
 }
 
