@@ -66,3 +66,32 @@ need_packages() {
     as_root apt-get update -q &&
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
+
+# need_runtimes: installs, with apt, the container runtimes that tests/runtimes runs on simulated nodes. Their packages
+# would start daemons of their own on this machine: a policy forbids that meanwhile.
+need_runtimes() {
+    local missing=() pair
+    for pair in containerd:containerd runc:runc podman:podman iptables:iptables; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    [[ -e /usr/lib/cni/portmap ]] || missing+=(containernetworking-plugins)
+    dpkg-query -W -f '${db:Status-Status}\n' busybox-static 2>/dev/null | grep -qx installed || missing+=(busybox-static)
+    ((${#missing[@]})) || return 0
+    say "installing ${missing[*]}"
+    command -v apt-get >/dev/null || {
+        complain "there is no apt-get here: install by hand what provides ${missing[*]}"
+        return 1
+    }
+    # A shell of its own, so that the policy goes however this ends.
+    (
+        policy=/usr/sbin/policy-rc.d
+        if [[ ! -e $policy ]]; then
+            trap 'as_root rm -f "$policy"' EXIT
+            trap 'exit 130' INT TERM HUP
+            printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+            as_root chmod 755 "$policy"
+        fi
+        as_root apt-get update -q &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+    )
+}
