@@ -1,4 +1,5 @@
-//! Checks that the workspace keeps its own rules: the arrows between rooms, file sizes, bans, citations.
+//! Checks that the workspace keeps its own rules: the arrows between rooms, file sizes, bans, citations, tests for every
+//! requirement of CNI.
 //!
 //! Each check is a function from a [`Workspace`] to a list of [`Problem`]s, tried on planted violations beside it and on
 //! the workspace itself in `tests/workspace.rs`. Checks read files; they run nothing and change nothing.
@@ -7,6 +8,7 @@ pub mod arrows;
 pub mod bans;
 pub mod blank;
 pub mod citations;
+pub mod conformance;
 pub mod files;
 pub mod workspace;
 
@@ -22,6 +24,7 @@ pub fn all(workspace: &Workspace) -> Vec<Problem> {
         files::sizes(&workspace.files),
         bans::check(&workspace.files),
         citations::check(&workspace.files),
+        conformance::check(&workspace.files),
     ]
     .concat()
 }
