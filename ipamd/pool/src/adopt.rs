@@ -12,7 +12,7 @@ use crate::machine::Pool;
 use crate::planted::Bug;
 use crate::record::Record;
 use crate::time::Time;
-use crate::tuning::DESCRIBE_LAG;
+use crate::tuning::{DESCRIBE_LAG, PREFIX_LEN, PREFIX_SIZE};
 
 impl Pool {
     /// EC2 granted: what is sound enters the pool, the rest is named and left alone.
@@ -91,6 +91,11 @@ impl Pool {
         let other = self.ledger.overlapping(net)?;
         Some(format!("{net} on {}, which overlaps {other} known elsewhere", eni.id))
     }
+}
+
+/// How many addresses a block has.
+pub(crate) fn size_of(net: &IpNetwork) -> u32 {
+    if net.prefix() == PREFIX_LEN { PREFIX_SIZE } else { 1 }
 }
 
 /// Everything an observed ENI carries for pods: addresses as /32 or /128, and prefixes.

@@ -136,7 +136,11 @@ impl Pool {
             Growth::Full | Growth::Halted => true,
             Growth::Waiting(_, cause) => matches!(
                 cause,
-                Cause::SubnetExhausted { .. } | Cause::SubnetFragmented { .. } | Cause::Denied { .. }
+                Cause::SubnetExhausted { .. }
+                    | Cause::SubnetFragmented { .. }
+                    | Cause::Denied { .. }
+                    | Cause::NoSubnet
+                    | Cause::NoEniConfig
             ),
             Growth::Blind | Growth::Satisfied | Growth::InFlight => false,
         }

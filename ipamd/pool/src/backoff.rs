@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cause::Cause;
+use crate::effect::Ec2Call;
 use crate::ids::{EniId, SubnetId};
 use crate::input::{Ec2Failure, FailureClass};
 use crate::jitter::Jitter;
+use crate::ops::About;
 use crate::time::Time;
 
 /// Shortest wait: full jitter from zero could spin. *Source*: our choice.
@@ -23,9 +25,65 @@ pub(crate) enum Action {
     Detach,
     Delete,
     Describe,
+    DescribeSubnets,
+    DescribeInstances,
 }
 
 impl Action {
+    /// The action of a call.
+    pub(crate) const fn of(call: &Ec2Call) -> Self {
+        match call {
+            Ec2Call::Assign { .. } => Self::Assign,
+            Ec2Call::Unassign { .. } => Self::Unassign,
+            Ec2Call::Create { .. } => Self::Create,
+            Ec2Call::Attach { .. } => Self::Attach,
+            Ec2Call::DeleteOnTermination { .. } | Ec2Call::SetGroups { .. } => Self::Modify,
+            Ec2Call::Detach { .. } => Self::Detach,
+            Ec2Call::Delete { .. } => Self::Delete,
+            Ec2Call::Describe { .. } | Ec2Call::FindDetached => Self::Describe,
+            Ec2Call::DescribeSubnets { .. } => Self::DescribeSubnets,
+            Ec2Call::DescribeInstances { .. } => Self::DescribeInstances,
+        }
+    }
+
+    /// The action of an operation; none for the host's.
+    pub(crate) const fn about(about: &About) -> Option<Self> {
+        match about {
+            About::Assign { .. } => Some(Self::Assign),
+            About::Unassign { .. } => Some(Self::Unassign),
+            About::Create { .. } => Some(Self::Create),
+            About::Attach { .. } => Some(Self::Attach),
+            About::Terminate { .. } => Some(Self::Modify),
+            About::Detach { .. } => Some(Self::Detach),
+            About::Delete { .. } => Some(Self::Delete),
+            About::Describe { .. } => Some(Self::Describe),
+            About::SetGroups { .. } => Some(Self::Modify),
+            About::DescribeSubnets => Some(Self::DescribeSubnets),
+            About::FindDetached => Some(Self::Describe),
+            About::DescribeInstances { .. } => Some(Self::DescribeInstances),
+            About::DeleteLeak { .. } => Some(Self::Delete),
+            About::Configure { .. }
+            | About::AddSources { .. }
+            | About::RemoveSources { .. }
+            | About::RemoveEni { .. }
+            | About::Flush { .. } => None,
+        }
+    }
+
+    /// Whether it changes nothing.
+    pub(crate) const fn reads(self) -> bool {
+        match self {
+            Self::Describe | Self::DescribeSubnets | Self::DescribeInstances => true,
+            Self::Assign
+            | Self::Unassign
+            | Self::Create
+            | Self::Attach
+            | Self::Modify
+            | Self::Detach
+            | Self::Delete => false,
+        }
+    }
+
     /// EC2's name of it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -37,6 +95,8 @@ impl Action {
             Self::Detach => "DetachNetworkInterface",
             Self::Delete => "DeleteNetworkInterface",
             Self::Describe => "DescribeNetworkInterfaces",
+            Self::DescribeSubnets => "DescribeSubnets",
+            Self::DescribeInstances => "DescribeInstances",
         }
     }
 }

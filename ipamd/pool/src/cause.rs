@@ -58,6 +58,11 @@ pub enum Cause {
         /// The action.
         action: &'static str,
     },
+    /// Calls are spread so that the account's budget lasts for all nodes.
+    Paced {
+        /// The action.
+        action: &'static str,
+    },
     /// The role may not make this call.
     Denied {
         /// The action.
@@ -115,6 +120,7 @@ impl Cause {
             Self::NoEniConfig => "no-eniconfig",
             Self::LeakedEni { .. } => "leaked-eni",
             Self::Throttled { .. } => "ec2-throttled",
+            Self::Paced { .. } => "ec2-paced",
             Self::Denied { .. } => "ec2-denied",
             Self::Ec2 { .. } => "ec2-error",
             Self::Host { .. } => "host-not-ready",
@@ -175,6 +181,10 @@ impl fmt::Display for Cause {
             Self::Throttled { action } => {
                 write!(f, "EC2 throttles {action} for this account; it is tried again with back-off")
             }
+            Self::Paced { action } => write!(
+                f,
+                "calls of {action} are spread over time so that the account's EC2 budget lasts for all nodes; it is made soon"
+            ),
             Self::Denied { action } => {
                 write!(f, "action ec2:{action} is denied for the node's role; add it to the role's policy")
             }

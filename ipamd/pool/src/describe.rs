@@ -1,15 +1,17 @@
-//! When to ask EC2 what there is. Only on evidence, and once a day (design D11, §7).
+//! When to ask EC2 what there is: only on evidence (design D11). The daily look for leaks is `leaks`' business.
 
 use std::collections::BTreeMap;
 
 use crate::backoff::{Action, Backoff};
+use crate::budget::Urgency;
 use crate::effect::{Ec2Call, Effect};
 use crate::eni::{Slot, Stage};
 use crate::ids::EniId;
+use crate::input::{Ec2Failure, FailureClass};
 use crate::machine::Pool;
 use crate::ops::About;
 use crate::time::Time;
-use crate::tuning::{DESCRIBE_LAG, METADATA_PATIENCE, SCAN_EVERY};
+use crate::tuning::{DESCRIBE_LAG, METADATA_PATIENCE};
 
 /// What is planned, and what was lately deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
@@ -17,7 +19,7 @@ pub(crate) struct Describing {
     wanted: Option<Time>,
     /// Wait after failures.
     pub(crate) retry: Backoff,
-    next_scan: Option<Time>,
+    /// Until then metadata may have the first word; `None` once somebody had it.
     patience: Option<Time>,
     /// When metadata last gave a reason.
     pub(crate) metadata_doubted: Option<Time>,
@@ -33,40 +35,36 @@ impl Describing {
 
     /// Whether one is due.
     fn due(&self, now: Time) -> bool {
-        let planned = self.wanted.is_some_and(|at| at <= now) || self.next_scan.is_some_and(|at| at <= now);
-        planned && self.retry.open(now)
+        self.planned().is_some_and(|at| at <= now) && self.retry.open(now)
+    }
+
+    fn planned(&self) -> Option<Time> {
+        self.wanted.into_iter().chain(self.patience).min()
     }
 
     /// When the next one will be.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let planned = match (self.wanted, self.next_scan) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }?;
+        let planned = self.planned()?;
         Some(self.retry.wait(planned).unwrap_or(planned))
     }
 
     fn asked(&mut self, now: Time) {
-        if self.wanted.is_some_and(|at| at <= now) {
-            self.wanted = None;
+        for plan in [&mut self.wanted, &mut self.patience] {
+            plan.take_if(|at| *at <= now);
         }
-        self.next_scan = Some(now.after(SCAN_EVERY));
     }
 
     /// Without word from metadata EC2 itself is asked, after a while.
     pub(crate) fn first_look(&mut self, now: Time, observed: bool) {
-        if !observed && self.patience.is_none() {
-            let until = now.after(METADATA_PATIENCE);
-            self.patience = Some(until);
-            self.want(until);
+        if observed {
+            self.patience = None;
+        } else if self.patience.is_none() {
+            self.patience = Some(now.after(METADATA_PATIENCE));
         }
     }
 
-    /// Plans the first routine scan.
-    pub(crate) fn begin(&mut self, now: Time) {
-        if self.next_scan.is_none() {
-            self.next_scan = Some(now.after(SCAN_EVERY));
-        }
+    /// Forgets what was deleted long enough ago.
+    fn forget_old(&mut self, now: Time) {
         self.lately_gone.retain(|_, at| now.since(*at) < DESCRIBE_LAG.saturating_mul(6));
     }
 }
@@ -74,8 +72,9 @@ impl Describing {
 impl Pool {
     /// Sends the Describe that is due.
     pub(crate) fn tend_describe(&mut self, now: Time, out: &mut Vec<Effect>) {
-        self.describing.begin(now);
-        if !self.describing.due(now) || self.ops.describing() {
+        self.describing.forget_old(now);
+        let closed = || self.closed(Action::Describe, Urgency::Minimum, now).is_some();
+        if !self.describing.due(now) || self.ops.describing() || closed() {
             return;
         }
         let also: Vec<EniId> = self
@@ -85,6 +84,7 @@ impl Pool {
             .map(|(_, eni)| eni.id.clone())
             .collect();
         self.describing.asked(now);
+        self.budget.take(Action::Describe, now);
         let op = self.ops.open(About::Describe { also: also.clone() }, now, None);
         out.push(Effect::Ec2 { op, call: Ec2Call::Describe { also } });
     }
@@ -99,9 +99,11 @@ impl Pool {
     }
 
     /// A Describe failed: the wish stands.
-    pub(crate) fn describe_failed(&mut self, now: Time, failure: &crate::input::Ec2Failure) -> crate::Cause {
+    pub(crate) fn describe_failed(&mut self, now: Time, failure: &Ec2Failure) -> crate::Cause {
         let cause = crate::backoff::cause_of(Action::Describe, failure, None);
-        self.describing.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        if failure.class != FailureClass::Throttled {
+            self.describing.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        }
         self.describing.want(now);
         cause
     }

@@ -83,6 +83,8 @@ pub(crate) struct Eni {
     pub(crate) subnet: SubnetId,
     pub(crate) subnet_cidr: Option<IpNetwork>,
     pub(crate) groups: Vec<GroupId>,
+    /// Its subnet's tags keep pods out.
+    pub(crate) excluded: bool,
     pub(crate) primary: IpAddr,
     pub(crate) role: Role,
     pub(crate) stage: Stage,
@@ -148,6 +150,7 @@ impl Eni {
             subnet: seen.subnet.clone(),
             subnet_cidr: seen.subnet_cidr,
             groups: seen.groups.clone(),
+            excluded: false,
             primary: seen.primary,
             role,
             stage,
@@ -242,8 +245,8 @@ impl Eni {
     /// Whether pods may live on it, once it is in order.
     pub(crate) const fn carries_pods(&self, settings: &Settings) -> bool {
         match self.role {
-            Role::Primary => !settings.primary_excluded,
-            Role::Secondary | Role::Borrowed => true,
+            Role::Primary => !settings.primary_excluded && !self.excluded,
+            Role::Secondary | Role::Borrowed => !self.excluded,
             Role::Unverified | Role::Foreign => false,
         }
     }
@@ -293,17 +296,19 @@ pub(crate) fn tag<'a>(seen: &'a ObservedEni, key: &str) -> Option<&'a str> {
 
 /// Whose an observed ENI is (design D6).
 pub(crate) fn role_of(seen: &ObservedEni, settings: &Settings) -> Role {
-    if let Some(kind) = seen.kind.as_deref()
-        && !matches!(kind, "interface" | "")
-    {
-        return Role::Foreign;
-    }
     let elsewhere = seen.instance.as_ref().is_some_and(|i| *i != settings.instance);
-    if elsewhere {
+    // An ENI without IPv4 shows its IPv6 address as its own; pods are IPv4 (cni PR#3681).
+    if elsewhere || !seen.primary.is_ipv4() {
         return Role::Foreign;
     }
-    if is_primary(seen.card, seen.device) && seen.attached {
+    let kind = seen.kind.as_deref().unwrap_or("interface");
+    // The first ENI of a node with an elastic fabric adapter is one itself, and carries pods like any other.
+    let first = is_primary(seen.card, seen.device) && seen.attached;
+    if first && matches!(kind, "interface" | "" | "efa") {
         return Role::Primary;
+    }
+    if !matches!(kind, "interface" | "") {
+        return Role::Foreign;
     }
     if seen.tags.is_none() {
         return Role::Unverified;
@@ -318,3 +323,6 @@ pub(crate) fn role_of(seen: &ObservedEni, settings: &Settings) -> Role {
         None => Role::Foreign,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,15 @@
 //! Wanted against present: the next EC2 calls that add addresses (design D7, D10, D13).
 
 use crate::backoff::Action;
+use crate::budget::Urgency;
 use crate::cause::Cause;
 use crate::effect::{Ec2Call, Effect, GrowBy};
 use crate::eni::{Eni, Exit, Role, Slot, Stage};
 use crate::ids::{GroupId, NetworkCard, SubnetId};
 use crate::machine::{Growth, Pool};
-use crate::ops::{About, unit};
+use crate::ops::{About, addresses_of, unit};
 use crate::planted::Bug;
-use crate::settings::Mode;
+use crate::settings::{Mode, Warm};
 use crate::targets::{Census, Verdict, verdict};
 use crate::time::Time;
 use crate::tuning::{DOUBT_COUNTS, PREFIX_SIZE, count};
@@ -25,17 +26,32 @@ impl Pool {
             self.growth = Growth::Halted;
             return;
         }
+        self.budget.begin(now, &mut self.jitter);
         self.describing.first_look(now, self.observed);
         self.tend_lives(now, out);
         if self.observed {
             let census = self.census(now);
             let verdict = verdict(&self.settings, &census);
-            self.growth = self.grow(now, &verdict, out);
+            let growth = self.grow(now, &census, &verdict, out);
+            self.tell_limit(&growth, out);
+            self.growth = growth;
             self.give_back(now, &verdict);
         } else {
             self.growth = Growth::Blind;
         }
+        self.tend_groups(now, out);
         self.tend_describe(now, out);
+        self.tend_leaks(now, out);
+    }
+
+    /// Tells people once why growth stops at a limit that somebody set.
+    fn tell_limit(&self, growth: &Growth, out: &mut Vec<Effect>) {
+        let Growth::Waiting(_, cause) = growth else { return };
+        let set = matches!(cause, Cause::SubnetFloor { .. } | Cause::NoSubnet | Cause::NoEniConfig);
+        let told = matches!(&self.growth, Growth::Waiting(_, before) if before.name() == cause.name());
+        if set && !told {
+            out.push(Effect::Explain(cause.clone()));
+        }
     }
 
     /// Counts what the targets look at.
@@ -104,43 +120,55 @@ impl Pool {
         possible.min(self.settings.max_pods)
     }
 
-    /// Adds what is short, as far as limits and back-offs allow.
-    fn grow(&mut self, now: Time, verdict: &Verdict, out: &mut Vec<Effect>) -> Growth {
+    /// What growth is for, and how badly it is wanted.
+    fn want(&self, census: &Census, verdict: &Verdict) -> Want {
+        let urgent = census.waiting.saturating_sub(census.free.saturating_add(census.coming));
+        let bound = census.bound.is_some_and(|bound| bound > census.held.saturating_add(census.waiting));
+        let minimum = match self.settings.warm {
+            Warm::DemandDriven => 0,
+            Warm::Targets { minimum, .. } => minimum,
+        };
+        let urgency = match urgent {
+            0 if bound || census.total.saturating_add(census.coming) < minimum => Urgency::Minimum,
+            0 => Urgency::Warm,
+            _ => Urgency::Waiting,
+        };
+        Want { fill: verdict.fill, urgency, urgent }
+    }
+
+    /// Adds what is short, as far as limits and back-offs allow: prefixes on what is there, then on a new ENI, which may
+    /// be in another subnet; single addresses only where no prefix is to be had anywhere (design D13). *Why* another
+    /// subnet first: an ENI's places are what a node runs out of, and a prefix brings sixteen addresses to one place.
+    fn grow(&mut self, now: Time, census: &Census, verdict: &Verdict, out: &mut Vec<Effect>) -> Growth {
         if verdict.short == 0 {
             return self.not_short(now);
         }
-        let mut short = verdict.short;
-        let mut waits: Option<(Time, Cause)> = None;
-        let mut flying = self.ops.coming() > 0;
-        for slot in self.fullest_first() {
-            if short == 0 {
-                break;
+        let want = self.want(census, verdict);
+        if let Growth::Waiting(_, Cause::SubnetFloor { .. }) = &self.growth {
+            self.doubt_floor();
+        }
+        if want.urgency != Urgency::Waiting && self.look_at_subnets(now, false, want.urgency, out) {
+            return Growth::InFlight;
+        }
+        let mut tally = Tally { short: verdict.short, waits: None, flying: self.ops.coming() > 0 };
+        let units: &[u32] = match self.settings.mode {
+            Mode::Prefix => &[PREFIX_SIZE, 1],
+            Mode::SecondaryIp => &[1],
+        };
+        for unit in units {
+            for slot in self.fullest_first() {
+                if tally.short > 0 {
+                    let step = self.grow_eni(now, slot, want, *unit, tally.short, out);
+                    tally.add(step);
+                }
             }
-            match self.grow_eni(now, slot, short, verdict.fill, out) {
-                Step::Nothing => {}
-                Step::Asked(n) => {
-                    flying = true;
-                    short = short.saturating_sub(n);
-                }
-                Step::Busy(n) => {
-                    flying = true;
-                    short = short.saturating_sub(n);
-                }
-                Step::Waits(n, until, cause) => {
-                    short = short.saturating_sub(n);
-                    sooner(&mut waits, until, cause);
-                }
+            if tally.short > 0 {
+                let step = self.grow_by_eni(now, want, *unit, tally.short, out);
+                tally.add(step);
             }
         }
-        if short > 0 {
-            match self.grow_by_eni(now, short, verdict.fill) {
-                Step::Nothing => {}
-                Step::Asked(_) | Step::Busy(_) => flying = true,
-                Step::Waits(_, until, cause) => sooner(&mut waits, until, cause),
-            }
-        }
-        match waits {
-            _ if flying => Growth::InFlight,
+        match tally.waits {
+            _ if tally.flying => Growth::InFlight,
             Some((until, cause)) => Growth::Waiting(until, cause),
             None => Growth::Full,
         }
@@ -174,44 +202,70 @@ impl Pool {
         slots.into_iter().map(|(_, _, slot)| slot).collect()
     }
 
-    fn grow_eni(&mut self, now: Time, slot: Slot, short: u32, fill: bool, out: &mut Vec<Effect>) -> Step {
+    fn grow_eni(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        want: Want,
+        unit: u32,
+        short: u32,
+        out: &mut Vec<Effect>,
+    ) -> Step {
         let Some(eni) = self.ledger.eni(slot) else { return Step::Nothing };
         let in_flight = self.places_in_flight(slot);
         let mut room = eni.room(&self.settings, now).saturating_sub(in_flight);
         if self.planted(Bug::IgnoresLimits) {
             room = room.saturating_add(1);
         }
-        if room == 0 || !supplies(eni, now) {
+        let subnet = eni.subnet.clone();
+        if room == 0 || !supplies(eni, now) || self.unit_in(&subnet, now) != unit {
             return Step::Nothing;
         }
-        let subnet = eni.subnet.clone();
-        let unit = self.unit_in(&subnet, now);
+        if let Some((until, cause)) = self.gates.exhausted(&subnet, now) {
+            // Others may have room in another subnet.
+            return Step::Waits(0, until, cause);
+        }
         let helps = room.saturating_mul(unit).min(short);
         let ready = eni.stage == Stage::Attached && eni.ec2_op.is_none() && eni.doubt.is_none();
         if !ready {
             return Step::Busy(helps);
         }
-        if let Some((until, cause)) = self.gates.exhausted(&subnet, now) {
-            return Step::Waits(helps, until, cause);
-        }
-        if let Some((until, cause)) = self.gates.closed(Action::Assign, now) {
+        if let Some((until, cause)) = self.closed(Action::Assign, want.urgency, now) {
             return Step::Waits(helps, until, cause);
         }
         if let Some((until, cause)) = eni.retry.wait(now).zip(eni.retry.cause().cloned()) {
             let patient = eni.retry.tries() < ENI_PATIENCE;
             return Step::Waits(if patient { helps } else { 0 }, until, cause);
         }
-        let wanted = if fill { room } else { short.div_ceil(unit).min(room) };
-        let by = self.growth_of(wanted.min(self.gates.at_most(&subnet)), unit);
+        let wanted = match self.places_wanted(&subnet, now, want, unit, (short, room)) {
+            Ok(wanted) => wanted,
+            Err((until, cause)) => return Step::Waits(0, until, cause),
+        };
+        let by = self.growth_of(wanted, unit);
         let call = Ec2Call::Assign { eni: eni.id.clone(), by };
+        self.subnets.drew(&subnet, addresses_of(by));
         self.call(now, slot, About::Assign { slot, by }, call, out);
         Step::Asked(helps)
     }
 
+    /// Places to fill at once: what is short, as far as there is room, and as the subnet's floor and memory allow.
+    fn places_wanted(
+        &self,
+        subnet: &SubnetId,
+        now: Time,
+        want: Want,
+        unit: u32,
+        (short, room): (u32, u32),
+    ) -> Result<u32, (Time, Cause)> {
+        let whole = room.saturating_mul(unit);
+        let aim = if want.fill { whole } else { short.min(whole) };
+        let drawn = self.may_draw(subnet, now, (aim, want.urgent.min(whole)), unit)?;
+        Ok(drawn.div_ceil(unit).min(room).min(self.gates.at_most(subnet)))
+    }
+
     /// When nothing fits any more on what is there.
-    fn grow_by_eni(&mut self, now: Time, short: u32, fill: bool) -> Step {
-        let Some((subnet, groups)) = self.home() else { return Step::Nothing };
-        if self.enis_taken() >= self.most_enis(now) || self.places() == 0 {
+    fn grow_by_eni(&mut self, now: Time, want: Want, unit: u32, short: u32, out: &mut Vec<Effect>) -> Step {
+        if self.enis_taken() >= self.most_enis(now) || self.places() == 0 || self.home().is_none() {
             return Step::Nothing;
         }
         if self.ops.creating() {
@@ -221,40 +275,54 @@ impl Pool {
             // One with an unknown outcome: not another before a Describe has told.
             return Step::Busy(short);
         }
-        if let Some((until, cause)) = self.gates.exhausted(&subnet, now) {
-            return Step::Waits(short, until, cause);
-        }
         for action in [Action::Create, Action::Attach] {
-            if let Some((until, cause)) = self.gates.closed(action, now) {
-                return Step::Waits(short, until, cause);
+            if let Some((until, cause)) = self.closed(action, want.urgency, now) {
+                return Step::Waits(0, until, cause);
             }
         }
-        let unit = self.unit_in(&subnet, now);
-        let wanted = if fill { self.places() } else { short.div_ceil(unit).min(self.places()) };
-        let with = self.growth_of(wanted.min(self.gates.at_most(&subnet)), unit);
-        let call = Ec2Call::Create { subnet, groups, with };
-        let op = self.ops.open(About::Create { with }, now, Some(call));
+        if self.look_at_subnets(now, true, want.urgency, out) {
+            return Step::Busy(short);
+        }
+        let places = match self.new_eni_goes(now) {
+            Ok(places) => places,
+            Err((until, cause)) => return Step::Waits(0, until, cause),
+        };
+        let mut waits = None;
+        for subnet in places.subnets {
+            if self.unit_in(&subnet, now) != unit {
+                continue;
+            }
+            if let Some((until, cause)) = self.gates.exhausted(&subnet, now) {
+                sooner(&mut waits, until, cause);
+                continue;
+            }
+            match self.places_wanted(&subnet, now, want, unit, (short, self.places())) {
+                Ok(wanted) => {
+                    let with = self.growth_of(wanted, unit);
+                    self.create_eni(now, subnet, places.groups, with);
+                    return Step::Asked(short);
+                }
+                Err((until, cause)) => sooner(&mut waits, until, cause),
+            }
+        }
+        waits.map_or(Step::Nothing, |(until, cause)| Step::Waits(0, until, cause))
+    }
+
+    fn create_eni(&mut self, now: Time, subnet: SubnetId, groups: Vec<GroupId>, with: GrowBy) {
+        self.budget.take(Action::Create, now);
+        self.subnets.drew(&subnet, addresses_of(with));
+        let call = Ec2Call::Create { subnet: subnet.clone(), groups, with };
+        let op = self.ops.open(About::Create { subnet, with }, now, Some(call));
         self.intend(op, Some(with), None);
-        Step::Asked(short)
     }
 
     /// Places that calls in flight will take on an ENI.
     fn places_in_flight(&self, slot: Slot) -> u32 {
-        let calls = self.ops.iter().filter_map(|(_, op)| match &op.about {
-            About::Assign { slot: s, by } if *s == slot => Some(crate::ops::places_of(*by)),
-            About::Assign { .. }
-            | About::Unassign { .. }
-            | About::Create { .. }
-            | About::Attach { .. }
-            | About::Terminate { .. }
-            | About::Detach { .. }
-            | About::Delete { .. }
-            | About::Describe { .. }
-            | About::Configure { .. }
-            | About::AddSources { .. }
-            | About::RemoveSources { .. }
-            | About::RemoveEni { .. }
-            | About::Flush { .. } => None,
+        let calls = self.ops.iter().filter_map(|(_, op)| {
+            if let About::Assign { slot: s, by } = &op.about {
+                return (*s == slot).then(|| crate::ops::places_of(*by));
+            }
+            None
         });
         calls.fold(0, u32::saturating_add)
     }
@@ -271,10 +339,43 @@ impl Pool {
         if unit > 1 { GrowBy::Prefixes(places) } else { GrowBy::Addresses(places) }
     }
 
-    /// Subnet and groups of the primary ENI: those of every ENI we make.
+    /// Subnet and groups of the primary ENI: those of new ENIs unless something else is known.
     pub(crate) fn home(&self) -> Option<(SubnetId, Vec<GroupId>)> {
         let (_, primary) = self.ledger.enis().find(|(_, e)| e.role == Role::Primary)?;
         Some((primary.subnet.clone(), primary.groups.clone()))
+    }
+}
+
+/// What growth is for.
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    /// Whatever ENI is asked is filled.
+    fill: bool,
+    urgency: Urgency,
+    /// Addresses that pods wait for.
+    urgent: u32,
+}
+
+/// How far one round of growth has come.
+struct Tally {
+    short: u32,
+    waits: Option<(Time, Cause)>,
+    flying: bool,
+}
+
+impl Tally {
+    fn add(&mut self, step: Step) {
+        match step {
+            Step::Nothing => {}
+            Step::Asked(n) | Step::Busy(n) => {
+                self.flying = true;
+                self.short = self.short.saturating_sub(n);
+            }
+            Step::Waits(n, until, cause) => {
+                self.short = self.short.saturating_sub(n);
+                sooner(&mut self.waits, until, cause);
+            }
+        }
     }
 }
 

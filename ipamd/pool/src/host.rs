@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::address::{BlockState, State};
-use crate::backoff::host_cause;
+use crate::backoff::{Action, host_cause};
 use crate::effect::{Effect, HostChange};
 use crate::eni::{Eni, Exit, Role, Slot, Stage};
 use crate::ids::OpId;
@@ -131,25 +131,8 @@ impl Pool {
         outcome: Result<(), Box<str>>,
         out: &mut Vec<Effect>,
     ) {
-        match self.ops.get(op).map(|o| &o.about) {
-            Some(
-                About::Assign { .. }
-                | About::Unassign { .. }
-                | About::Create { .. }
-                | About::Attach { .. }
-                | About::Terminate { .. }
-                | About::Detach { .. }
-                | About::Delete { .. }
-                | About::Describe { .. },
-            ) => return,
-            Some(
-                About::Configure { .. }
-                | About::AddSources { .. }
-                | About::RemoveSources { .. }
-                | About::RemoveEni { .. }
-                | About::Flush { .. },
-            )
-            | None => {}
+        if self.ops.get(op).is_some_and(|o| Action::about(&o.about).is_some()) {
+            return;
         }
         let Some(ended) = self.ops.close(op) else { return };
         match ended.about {
@@ -183,6 +166,11 @@ impl Pool {
             | About::Terminate { .. }
             | About::Detach { .. }
             | About::Delete { .. }
+            | About::SetGroups { .. }
+            | About::DescribeSubnets
+            | About::FindDetached
+            | About::DescribeInstances { .. }
+            | About::DeleteLeak { .. }
             | About::Describe { .. } => {}
         }
     }

@@ -155,7 +155,7 @@ impl Pool {
         // Those of ENIs that are gone meanwhile end by their answer or by patience.
         let gone = |op: &Op| op.about.slot().is_some_and(|slot| self.ledger.eni(slot).is_none());
         let alive = self.ops.iter().filter(|(_, op)| !gone(op)).count();
-        let places = 3 * self.ledger.enis().count() + 2;
+        let places = 3 * self.ledger.enis().count() + 5;
         if alive > places {
             return broken("S13", format!("{alive} operations for {places} places"));
         }

@@ -9,12 +9,14 @@ mod address;
 mod adopt;
 mod allocate;
 mod backoff;
+mod budget;
 pub mod cause;
 mod demand;
 mod describe;
 
 pub mod effect;
 mod eni;
+mod groups;
 mod grow;
 mod host;
 pub mod ids;
@@ -22,6 +24,7 @@ pub mod input;
 mod invariants;
 mod jitter;
 mod journal;
+mod leaks;
 mod ledger;
 mod lives;
 mod machine;
@@ -37,6 +40,7 @@ mod requests;
 pub mod settings;
 mod shrink;
 mod stats;
+mod subnets;
 mod targets;
 pub mod time;
 mod tuning;
@@ -52,6 +56,7 @@ pub use input::{
     SnapshotSource,
 };
 pub use invariants::Violation;
+pub use leaks::{LeakRow, LeakVerdict, leak_verdict};
 pub use machine::Pool;
 #[cfg(feature = "planted")]
 pub use planted::Bug;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::{Action, cause_of};
+use crate::budget::Urgency;
 use crate::cause::Cause;
 use crate::effect::{Ec2Call, Effect};
 use crate::eni::{Eni, Exit, Role, Slot, Stage, TAG_OP, tag};
@@ -11,6 +12,7 @@ use crate::input::{Ec2Failure, FailureClass, ObservedEni};
 use crate::journal::Then;
 use crate::machine::{Intent, Pool};
 use crate::ops::About;
+use crate::planted::Bug;
 use crate::record::Record;
 use crate::time::Time;
 use crate::tuning::{ATTACH_TRIES, DESCRIBE_LAG, LIMIT_MEMORY};
@@ -48,6 +50,7 @@ impl Pool {
 
     /// Sends an EC2 call about one ENI.
     pub(crate) fn call(&mut self, now: Time, slot: Slot, about: About, call: Ec2Call, out: &mut Vec<Effect>) {
+        self.budget.take(Action::of(&call), now);
         let op = self.ops.open(about, now, None);
         if let Some(eni) = self.ledger.eni_mut(slot) {
             eni.ec2_op = Some(op);
@@ -59,7 +62,7 @@ impl Pool {
 
     fn attach(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        if self.gates.closed(Action::Attach, now).is_some() {
+        if self.closed(Action::Attach, Urgency::Minimum, now).is_some() {
             return;
         }
         let id = eni.id.clone();
@@ -111,12 +114,11 @@ impl Pool {
         let cause = cause_of(Action::Attach, failure, None);
         let others = self.ledger.enis().filter(|(s, e)| *s != slot && e.occupies()).count();
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        if failure.class != FailureClass::Throttled {
+            eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        }
         let hopeless = eni.retry.tries() >= ATTACH_TRIES;
         match failure.class {
-            FailureClass::Throttled => {
-                self.gates.action(Action::Attach).fail(now, failure.class, cause.clone(), &mut self.jitter);
-            }
             FailureClass::Denied => {
                 self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
                 self.mark_leaving(slot);
@@ -140,7 +142,7 @@ impl Pool {
                     self.mark_leaving(slot);
                 }
             }
-            FailureClass::SubnetExhausted | FailureClass::SubnetFragmented => {}
+            FailureClass::Throttled | FailureClass::SubnetExhausted | FailureClass::SubnetFragmented => {}
         }
         self.complain(cause, out);
     }
@@ -151,7 +153,10 @@ impl Pool {
         let here = eni.doubt.is_none() && eni.missing.is_none();
         let wanted = eni.wants_termination && here && eni.role == Role::Secondary;
         let idle = wanted && eni.termination_op.is_none() && eni.termination_retry.open(now);
-        if !idle || self.requests.queued() > 0 || self.gates.closed(Action::Modify, now).is_some() {
+        if !idle
+            || self.requests.queued() > 0
+            || self.closed(Action::Modify, Urgency::GiveBack, now).is_some()
+        {
             return;
         }
         let id = eni.id.clone();
@@ -163,6 +168,7 @@ impl Pool {
             return;
         };
         let op = self.ops.open(About::Terminate { slot }, now, None);
+        self.budget.take(Action::Modify, now);
         if let Some(eni) = self.ledger.eni_mut(slot) {
             eni.termination_op = Some(op);
         }
@@ -187,7 +193,9 @@ impl Pool {
             return;
         };
         let cause = cause_of(Action::Modify, failure, None);
-        eni.termination_retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        if failure.class != FailureClass::Throttled {
+            eni.termination_retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        }
         if failure.class == FailureClass::NotFound {
             // Perhaps somebody detached it.
             self.describing.want(now.after(DESCRIBE_LAG));
@@ -223,7 +231,9 @@ impl Pool {
 
     fn detach(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        if eni.host_op.is_some() || self.gates.closed(Action::Detach, now).is_some() {
+        let cordoned = self.cordoned && !self.planted(Bug::DetachesCordoned);
+        if cordoned || eni.host_op.is_some() || self.closed(Action::Detach, Urgency::GiveBack, now).is_some()
+        {
             return;
         }
         let id = eni.id.clone();
@@ -240,7 +250,7 @@ impl Pool {
 
     fn delete(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        if self.gates.closed(Action::Delete, now).is_some() {
+        if self.closed(Action::Delete, Urgency::GiveBack, now).is_some() {
             return;
         }
         let call = Ec2Call::Delete { eni: eni.id.clone() };
@@ -274,7 +284,8 @@ impl Pool {
                 eni.stage = Stage::Leaving(Exit::Delete);
                 return;
             }
-            FailureClass::Throttled | FailureClass::Denied => {
+            FailureClass::Throttled => {}
+            FailureClass::Denied => {
                 self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
             }
             FailureClass::NotFound

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::backoff::Gates;
+use crate::budget::Budget;
 use crate::cause::Cause;
 use crate::demand::Demand;
 use crate::describe::Describing;
@@ -13,11 +14,13 @@ use crate::ids::{OpId, RequestId, SandboxKey};
 use crate::input::{EniConfig, Input, SnapshotSource};
 use crate::jitter::Jitter;
 use crate::journal::{Journal, Then};
+use crate::leaks::Leaks;
 use crate::ledger::{Ledger, Phase};
 use crate::ops::Ops;
 use crate::planted::Bug;
 use crate::requests::Requests;
 use crate::settings::Settings;
+use crate::subnets::Subnets;
 use crate::time::Time;
 use crate::tuning::Tuning;
 
@@ -63,6 +66,9 @@ pub struct Pool {
     pub(crate) requests: Requests,
     pub(crate) ops: Ops,
     pub(crate) gates: Gates,
+    pub(crate) budget: Budget,
+    pub(crate) subnets: Subnets,
+    pub(crate) leaks: Leaks,
     pub(crate) demand: Demand,
     pub(crate) describing: Describing,
     pub(crate) intents: BTreeMap<OpId, Intent>,
@@ -106,6 +112,9 @@ impl Pool {
             requests: Requests::default(),
             ops: Ops::starting_at(first_op(&settings)),
             gates: Gates::default(),
+            budget: Budget::new(settings.share),
+            subnets: Subnets::default(),
+            leaks: Leaks::default(),
             demand: Demand::default(),
             describing: Describing::default(),
             intents: BTreeMap::new(),
@@ -220,7 +229,12 @@ impl Pool {
             }
         }
         if !self.stopping {
+            if let Growth::Waiting(until, _) = &self.growth {
+                at(Some(*until));
+            }
             at(self.gates.next_deadline(now));
+            at(self.budget.next_deadline(now));
+            at(self.leaks.next_deadline());
             at(self.demand.next_deadline(self.tuning.quiet));
             at(self.learned_enis.map(|(_, until)| until));
         }

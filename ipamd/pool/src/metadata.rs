@@ -8,6 +8,7 @@ use crate::address::State;
 use crate::adopt::nets_of;
 use crate::effect::Effect;
 use crate::eni::{Eni, Role, Slot, Stage, is_primary};
+use crate::groups::same_groups;
 use crate::ids::{EniId, OpId};
 use crate::input::{ObservedEni, Snapshot};
 use crate::machine::Pool;
@@ -79,6 +80,9 @@ impl Pool {
         let Some(eni) = self.ledger.eni(slot) else { return true };
         if as_of < eni.touched || eni.ec2_op.is_some() || eni.role == Role::Foreign {
             return false;
+        }
+        if !seen.groups.is_empty() && !same_groups(&seen.groups, &eni.groups) {
+            return true;
         }
         let listed: BTreeSet<IpNetwork> = nets_of(seen).into_iter().collect();
         let extra = listed.difference(&eni.blocks).any(|net| !eni.lately_gone.contains_key(net));

@@ -93,6 +93,7 @@ impl Pool {
         let mut eni = Eni::observed(seen, role, stage, now);
         eni.changed = now;
         eni.subnet_cidr = eni.subnet_cidr.or_else(|| self.cidr_of(&eni.subnet));
+        eni.excluded = self.kept_out(&eni.subnet);
         let record = Record::Eni(eni.record());
         let ours = eni.ours();
         let slot = self.ledger.add_eni(eni);

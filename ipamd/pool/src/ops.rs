@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use crate::effect::{Ec2Call, GrowBy};
 use crate::eni::Slot;
-use crate::ids::{EniId, OpId};
+use crate::ids::{EniId, GroupId, InstanceId, OpId, SubnetId};
 use crate::settings::Mode;
 use crate::time::Time;
 use crate::tuning::PREFIX_SIZE;
@@ -24,6 +24,7 @@ pub(crate) enum About {
         nets: Vec<IpNetwork>,
     },
     Create {
+        subnet: SubnetId,
         with: GrowBy,
     },
     Attach {
@@ -37,6 +38,18 @@ pub(crate) enum About {
     },
     Delete {
         slot: Slot,
+    },
+    SetGroups {
+        slot: Slot,
+        groups: Vec<GroupId>,
+    },
+    DescribeSubnets,
+    FindDetached,
+    DescribeInstances {
+        ids: Vec<InstanceId>,
+    },
+    DeleteLeak {
+        eni: EniId,
     },
     /// The ENIs asked for by id.
     Describe {
@@ -73,11 +86,18 @@ impl About {
             | Self::Terminate { slot }
             | Self::Detach { slot }
             | Self::Delete { slot }
+            | Self::SetGroups { slot, .. }
             | Self::Configure { slot, .. }
             | Self::AddSources { slot, .. }
             | Self::RemoveSources { slot, .. }
             | Self::RemoveEni { slot } => Some(*slot),
-            Self::Create { .. } | Self::Describe { .. } | Self::Flush { .. } => None,
+            Self::Create { .. }
+            | Self::DescribeSubnets
+            | Self::FindDetached
+            | Self::DescribeInstances { .. }
+            | Self::DeleteLeak { .. }
+            | Self::Describe { .. }
+            | Self::Flush { .. } => None,
         }
     }
 }
@@ -196,31 +216,28 @@ impl Ops {
 
     /// Addresses that calls in flight will bring.
     pub(crate) fn coming(&self) -> u32 {
-        let growth = self.open.values().filter_map(|op| match &op.about {
-            About::Assign { by, .. } | About::Create { with: by } => Some(addresses_of(*by)),
-            About::Unassign { .. }
-            | About::Attach { .. }
-            | About::Terminate { .. }
-            | About::Detach { .. }
-            | About::Delete { .. }
-            | About::Describe { .. }
-            | About::Configure { .. }
-            | About::AddSources { .. }
-            | About::RemoveSources { .. }
-            | About::RemoveEni { .. }
-            | About::Flush { .. } => None,
+        let growth = self.open.values().filter_map(|op| {
+            if let About::Assign { by, .. } | About::Create { with: by, .. } = &op.about {
+                return Some(addresses_of(*by));
+            }
+            None
         });
         growth.fold(0, u32::saturating_add)
     }
 
+    /// Whether one is open that fits.
+    pub(crate) fn any(&self, fits: impl Fn(&About) -> bool) -> bool {
+        self.open.values().any(|op| fits(&op.about))
+    }
+
     /// Whether an ENI is being created.
     pub(crate) fn creating(&self) -> bool {
-        self.open.values().any(|op| matches!(op.about, About::Create { .. }))
+        self.any(|about| matches!(about, About::Create { .. }))
     }
 
     /// Whether a Describe is on its way.
     pub(crate) fn describing(&self) -> bool {
-        self.open.values().any(|op| matches!(op.about, About::Describe { .. }))
+        self.any(|about| matches!(about, About::Describe { .. }))
     }
 }
 

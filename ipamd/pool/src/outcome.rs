@@ -2,15 +2,16 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::adopt::nets_of;
+use crate::adopt::{nets_of, size_of};
 use crate::backoff::{Action, cause_of};
+use crate::budget::Urgency;
 use crate::cause::Cause;
 use crate::effect::{Effect, GrowBy};
 use crate::eni::{Eni, Role, Slot, Stage};
-use crate::ids::OpId;
+use crate::ids::{OpId, SubnetId};
 use crate::input::{Ec2Answer, Ec2Failure, FailureClass, ObservedEni};
 use crate::machine::Pool;
-use crate::ops::{About, Op, places_of};
+use crate::ops::{About, Op, addresses_of, places_of};
 use crate::planted::Bug;
 use crate::record::Record;
 use crate::time::Time;
@@ -62,17 +63,19 @@ impl Pool {
         outcome: Result<Ec2Answer, Ec2Failure>,
         out: &mut Vec<Effect>,
     ) {
-        if self.ops.get(id).is_none_or(|op| is_host(&op.about)) {
+        if self.ops.get(id).is_none_or(|op| Action::about(&op.about).is_none()) {
             return;
         }
         let Some(op) = self.ops.close(id) else { return };
         let asked = op.asked;
+        self.note_budget(now, &op.about, &outcome);
         match (op, outcome) {
-            (Op { about: About::Assign { slot, .. }, .. }, Ok(Ec2Answer::Assigned(nets)))
+            (Op { about: About::Assign { slot, by }, .. }, Ok(Ec2Answer::Assigned(nets)))
                 if !nets.is_empty() =>
             {
                 self.call_over(now, slot);
                 self.gates.action(Action::Assign).clear();
+                self.undrawn(slot, by, &nets);
                 self.assigned(now, slot, &nets, out);
             }
             (Op { about: About::Unassign { slot, nets }, .. }, Ok(Ec2Answer::Unassigned)) => {
@@ -104,6 +107,20 @@ impl Pool {
                 self.describing.retry.clear();
                 self.see_described(now, asked, id, &enis, Some(&also), out);
             }
+            (Op { about: About::DescribeSubnets, .. }, Ok(Ec2Answer::Subnets(seen))) => {
+                self.see_subnets(asked, &seen);
+            }
+            (Op { about: About::SetGroups { slot, groups }, .. }, Ok(Ec2Answer::Modified)) => {
+                self.call_over(now, slot);
+                self.groups_set(slot, groups);
+            }
+            (Op { about: About::FindDetached, .. }, Ok(Ec2Answer::Described(enis))) => {
+                self.see_detached(now, &enis, out);
+            }
+            (Op { about: About::DescribeInstances { ids }, .. }, Ok(Ec2Answer::Instances(alive))) => {
+                self.see_owners(now, &ids, &alive, out);
+            }
+            (Op { about: About::DeleteLeak { eni }, .. }, Ok(Ec2Answer::Deleted)) => self.leak_deleted(&eni),
             (op, Ok(_)) => {
                 let odd = Ec2Failure {
                     class: FailureClass::Unknown,
@@ -113,6 +130,25 @@ impl Pool {
                 self.ec2_failed(now, id, op, &odd, out);
             }
             (op, Err(failure)) => self.ec2_failed(now, id, op, &failure, out),
+        }
+    }
+
+    /// Until when a call must wait, and why: for the account's budget, or after failures of its action.
+    pub(crate) fn closed(&self, action: Action, urgency: Urgency, now: Time) -> Option<(Time, Cause)> {
+        self.gates.closed(action, now).or_else(|| self.budget.closed(action, urgency, now))
+    }
+
+    /// What an answer says of the account's budget. A call that got no answer says nothing.
+    fn note_budget(&mut self, now: Time, about: &About, outcome: &Result<Ec2Answer, Ec2Failure>) {
+        let Some(action) = Action::about(about) else { return };
+        match outcome {
+            Err(failure) if failure.class == FailureClass::Throttled => {
+                if !self.planted(Bug::IgnoresBudget) {
+                    self.budget.throttled(action, now, &mut self.jitter);
+                }
+            }
+            Err(failure) if failure.class == FailureClass::Unknown => {}
+            Ok(_) | Err(_) => self.budget.worked(action, now),
         }
     }
 
@@ -126,7 +162,7 @@ impl Pool {
                 self.call_over(now, slot);
                 self.unassign_failed(now, id, slot, &nets, failure, out);
             }
-            About::Create { with } => self.create_failed(now, id, with, failure, out),
+            About::Create { subnet, with } => self.create_failed(now, id, &subnet, with, failure, out),
             About::Attach { slot } => {
                 self.call_over(now, slot);
                 self.attach_failed(now, slot, failure, out);
@@ -139,6 +175,17 @@ impl Pool {
             About::Delete { slot } => {
                 self.call_over(now, slot);
                 self.exit_failed(now, slot, Action::Delete, failure, out);
+            }
+            About::SetGroups { slot, .. } => {
+                self.call_over(now, slot);
+                self.groups_failed(now, slot, failure, out);
+            }
+            About::FindDetached | About::DescribeInstances { .. } | About::DeleteLeak { .. } => {
+                self.leak_failed(now, &op.about, failure, out);
+            }
+            About::DescribeSubnets => {
+                let cause = self.subnets_unseen(now, failure);
+                self.complain(cause, out);
             }
             About::Describe { .. } => {
                 let cause = self.describe_failed(now, failure);
@@ -161,6 +208,13 @@ impl Pool {
         }
     }
 
+    /// What was asked for and not granted is the subnet's again.
+    fn undrawn(&mut self, slot: Slot, by: GrowBy, granted: &[IpNetwork]) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let granted = granted.iter().map(size_of).fold(0, u32::saturating_add);
+        self.subnets.gave(&eni.subnet, addresses_of(by).saturating_sub(granted));
+    }
+
     fn assign_failed(
         &mut self,
         now: Time,
@@ -172,8 +226,12 @@ impl Pool {
         let forever = self.planted(Bug::WaitsForever);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         let subnet = eni.subnet.clone();
+        if failure.class != FailureClass::Unknown {
+            self.subnets.gave(&subnet, addresses_of(by));
+        }
         let cause = cause_of(Action::Assign, failure, Some(&subnet));
         match failure.class {
+            FailureClass::Throttled if !forever => {}
             FailureClass::Throttled | FailureClass::Denied => {
                 let gate = self.gates.action(Action::Assign);
                 gate.fail(now, failure.class, cause.clone(), &mut self.jitter);
@@ -203,14 +261,7 @@ impl Pool {
     }
 
     /// A subnet that has less than was asked for: ask for less, then for single addresses, then wait (design D13).
-    fn subnet_short(
-        &mut self,
-        now: Time,
-        subnet: &crate::ids::SubnetId,
-        by: GrowBy,
-        class: FailureClass,
-        cause: Cause,
-    ) {
+    fn subnet_short(&mut self, now: Time, subnet: &SubnetId, by: GrowBy, class: FailureClass, cause: Cause) {
         let memory = self.gates.subnet(subnet);
         match by {
             GrowBy::Addresses(n) | GrowBy::Prefixes(n) if n > 1 => memory.at_most = Some(n / 2),
@@ -241,7 +292,10 @@ impl Pool {
         }
         match failure.class {
             FailureClass::Throttled | FailureClass::Denied => {
-                self.gates.action(Action::Unassign).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                if failure.class == FailureClass::Denied {
+                    let gate = self.gates.action(Action::Unassign);
+                    gate.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                }
                 if again {
                     self.stick(slot, nets);
                 } else {
@@ -287,6 +341,7 @@ impl Pool {
             eni.touched = id;
             eni.changed = now;
             eni.subnet_cidr = eni.subnet_cidr.or_else(|| self.cidr_of(&eni.subnet));
+            eni.excluded = self.kept_out(&eni.subnet);
             self.journal.note(Record::Eni(eni.record()));
             self.ledger.add_eni(eni)
         };
@@ -295,67 +350,47 @@ impl Pool {
         self.assigned(now, slot, &nets, out);
     }
 
-    /// A subnet's CIDR, as far as any ENI knows it.
-    pub(crate) fn cidr_of(&self, subnet: &crate::ids::SubnetId) -> Option<IpNetwork> {
-        self.ledger.enis().find(|(_, e)| e.subnet == *subnet && e.subnet_cidr.is_some())?.1.subnet_cidr
+    /// A subnet's CIDR, as far as any ENI or EC2 told it.
+    pub(crate) fn cidr_of(&self, subnet: &SubnetId) -> Option<IpNetwork> {
+        let known = self.ledger.enis().find(|(_, e)| e.subnet == *subnet && e.subnet_cidr.is_some());
+        known.and_then(|(_, e)| e.subnet_cidr).or_else(|| self.subnets.cidr(subnet))
     }
 
     fn create_failed(
         &mut self,
         now: Time,
         id: OpId,
+        subnet: &SubnetId,
         with: GrowBy,
         failure: &Ec2Failure,
         out: &mut Vec<Effect>,
     ) {
-        let home = self.home().map(|(subnet, _)| subnet);
-        let cause = cause_of(Action::Create, failure, home.as_ref());
-        match (failure.class, home) {
-            (FailureClass::SubnetExhausted | FailureClass::SubnetFragmented, Some(subnet)) => {
-                self.subnet_short(now, &subnet, with, failure.class, cause.clone());
+        if failure.class != FailureClass::Unknown {
+            self.subnets.gave(subnet, addresses_of(with));
+        }
+        let cause = cause_of(Action::Create, failure, Some(subnet));
+        match failure.class {
+            FailureClass::SubnetExhausted | FailureClass::SubnetFragmented => {
+                self.subnet_short(now, subnet, with, failure.class, cause.clone());
                 self.settle_intent(id);
             }
-            (FailureClass::Unknown, _) => {
+            FailureClass::Unknown => {
                 self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
                 if let Some(intent) = self.intents.get_mut(&id) {
                     intent.doubted = Some(now);
                 }
                 self.describing.want(now);
             }
-            (
-                FailureClass::SubnetExhausted
-                | FailureClass::SubnetFragmented
-                | FailureClass::Throttled
-                | FailureClass::LimitExceeded
-                | FailureClass::Denied
-                | FailureClass::NotFound
-                | FailureClass::Busy
-                | FailureClass::Invalid,
-                _,
-            ) => {
+            FailureClass::Throttled => self.settle_intent(id),
+            FailureClass::LimitExceeded
+            | FailureClass::Denied
+            | FailureClass::NotFound
+            | FailureClass::Busy
+            | FailureClass::Invalid => {
                 self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
                 self.settle_intent(id);
             }
         }
         self.complain(cause, out);
-    }
-}
-
-/// Whether an operation is the host's.
-const fn is_host(about: &About) -> bool {
-    match about {
-        About::Configure { .. }
-        | About::AddSources { .. }
-        | About::RemoveSources { .. }
-        | About::RemoveEni { .. }
-        | About::Flush { .. } => true,
-        About::Assign { .. }
-        | About::Unassign { .. }
-        | About::Create { .. }
-        | About::Attach { .. }
-        | About::Terminate { .. }
-        | About::Detach { .. }
-        | About::Delete { .. }
-        | About::Describe { .. } => false,
     }
 }

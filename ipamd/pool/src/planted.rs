@@ -56,12 +56,22 @@ pub enum Bug {
     WaitsForever,
     /// A release that the disk once refused is never finished (L3).
     DropsReleases,
+    /// A throttle changes nothing (L6).
+    IgnoresBudget,
+    /// A subnet's tags are not looked at (S3).
+    IgnoresRole,
+    /// A subnet's floor is not looked at (S14).
+    IgnoresFloor,
+    /// A detached ENI is a leak whoever its owner is (S11).
+    IgnoresOwner,
+    /// A cordoned node detaches ENIs like any other (S15).
+    DetachesCordoned,
 }
 
 impl Bug {
     /// All of them.
     #[cfg(feature = "planted")]
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::ForgetsAllocations,
         Self::ForgetsCooling,
         Self::NeverCools,
@@ -85,6 +95,11 @@ impl Bug {
         Self::ForgetsAnswers,
         Self::WaitsForever,
         Self::DropsReleases,
+        Self::IgnoresBudget,
+        Self::IgnoresRole,
+        Self::IgnoresFloor,
+        Self::IgnoresOwner,
+        Self::DetachesCordoned,
     ];
 }
 
@@ -140,7 +155,12 @@ impl Pool {
             | Bug::Miscounts
             | Bug::ForgetsAnswers
             | Bug::WaitsForever
-            | Bug::DropsReleases => {}
+            | Bug::DropsReleases
+            | Bug::IgnoresBudget
+            | Bug::IgnoresRole
+            | Bug::IgnoresFloor
+            | Bug::IgnoresOwner
+            | Bug::DetachesCordoned => {}
         }
     }
 }

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 
 use crate::address::BlockState;
 use crate::backoff::Action;
+use crate::budget::Urgency;
 use crate::demand::Surplus;
 use crate::effect::Ec2Call;
 use crate::eni::{Eni, Role, Slot, Stage};
@@ -19,6 +20,10 @@ use crate::time::Time;
 impl Pool {
     /// Gives back what was in excess long enough.
     pub(crate) fn give_back(&mut self, now: Time, verdict: &Verdict) {
+        if self.cordoned && !self.planted(Bug::DetachesCordoned) {
+            return;
+        }
+        self.vacate(now);
         let empty = |(_, e): (Slot, &Eni)| e.counts.slots == 0 && self.may_leave_now(e, now);
         let empty = verdict.short == 0 && self.ledger.enis().any(empty);
         let quiet = if self.planted(Bug::NoPatience) { Duration::ZERO } else { self.tuning.quiet };
@@ -38,6 +43,20 @@ impl Pool {
             gave |= self.unassign_some(now, slot, &mut surplus);
         }
         if gave { self.demand.gave(now) } else { self.demand.postpone(now, verdict, self.tuning.quiet) }
+    }
+
+    /// Takes what is idle off ENIs whose subnet's tags keep pods out.
+    fn vacate(&mut self, now: Time) {
+        let excluded =
+            self.ledger.enis().filter(|(_, e)| e.excluded && e.ours() && e.stage == Stage::Attached);
+        for slot in excluded.map(|(slot, _)| slot).collect::<Vec<_>>() {
+            if self.ledger.eni(slot).is_some_and(|eni| self.may_leave_now(eni, now)) {
+                self.mark_leaving(slot);
+            } else {
+                let mut all = Surplus { singles: u32::MAX, prefixes: u32::MAX, with_enis: u32::MAX };
+                self.unassign_some(now, slot, &mut all);
+            }
+        }
     }
 
     /// Secondary ENIs that nobody uses, last device first, with their number of blocks and free addresses.
@@ -85,7 +104,7 @@ impl Pool {
     fn unassign_some(&mut self, now: Time, slot: Slot, surplus: &mut Surplus) -> bool {
         let Some(eni) = self.ledger.eni(slot) else { return false };
         let ready = eni.configured && eni.ec2_op.is_none() && eni.doubt.is_none() && eni.missing.is_none();
-        if !ready || !eni.retry.open(now) || self.gates.closed(Action::Unassign, now).is_some() {
+        if !ready || !eni.retry.open(now) || self.closed(Action::Unassign, Urgency::GiveBack, now).is_some() {
             return false;
         }
         let mut nets: Vec<IpNetwork> = Vec::new();
@@ -115,6 +134,7 @@ impl Pool {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let id = eni.id.clone();
         let call = Ec2Call::Unassign { eni: id.clone(), nets: nets.clone() };
+        self.budget.take(Action::Unassign, now);
         let op = self.ops.open(About::Unassign { slot, nets: nets.clone() }, now, Some(call));
         for net in nets {
             self.ledger.set_block(net, BlockState::Unassigning(op));
@@ -137,7 +157,7 @@ impl Pool {
     pub(crate) fn unassign_again(&mut self, now: Time, slot: Slot) {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let idle = eni.stuck.is_empty() || eni.missing.is_some();
-        if idle || self.gates.closed(Action::Unassign, now).is_some() {
+        if idle || self.closed(Action::Unassign, Urgency::GiveBack, now).is_some() {
             return;
         }
         let nets: Vec<IpNetwork> = eni.stuck.iter().copied().collect();
@@ -154,6 +174,8 @@ impl Pool {
         eni.lately_gone.insert(net, now);
         eni.dropping.insert(net);
         let id = eni.id.clone();
+        let subnet = eni.subnet.clone();
+        self.subnets.gave(&subnet, crate::adopt::size_of(&net));
         self.ledger.remove_block(net);
         self.journal.note(crate::Record::Unassigned { eni: id, net, at: now });
     }

@@ -40,9 +40,6 @@ pub(crate) const METADATA_DOUBT_EVERY: Duration = Duration::from_secs(300);
 /// milliseconds.
 pub(crate) const METADATA_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The routine Describe that finds leaks. *Source*: design §7 (daily).
-pub(crate) const SCAN_EVERY: Duration = Duration::from_secs(86_400);
-
 /// How long a doubtful ENI still counts as about to help. *Source*: our choice; a Describe takes well under a second,
 /// so after this the others should grow instead.
 pub(crate) const DOUBT_COUNTS: Duration = Duration::from_secs(10);

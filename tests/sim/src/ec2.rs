@@ -173,6 +173,19 @@ impl Ec2 {
         Some(id)
     }
 
+    /// Whether an ENI was left behind by a dead node of this cluster, and may be deleted.
+    #[must_use]
+    pub fn is_leak(&self, eni: &TrueEni) -> bool {
+        let value = |key: &str| eni.seen.tags.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v);
+        let dead = value("node.k8s.amazonaws.com/instance_id").is_some_and(|owner| {
+            owner != self.instance.as_str() && !self.others.contains(&InstanceId::new(owner))
+        });
+        let managed = value("node.k8s.amazonaws.com/no_manage").is_none();
+        let ours =
+            self.cluster.is_some() && value("cluster.k8s.amazonaws.com/name") == self.cluster.as_deref();
+        dead && managed && ours && eni.seen.place.is_none() && !eni.ours
+    }
+
     /// An ENI without attachment appears, made for another instance.
     pub fn leave_behind(&mut self, owner: &InstanceId, cluster: Option<&str>) -> EniId {
         let mut tags: Vec<(Box<str>, Box<str>)> =

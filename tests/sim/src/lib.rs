@@ -13,9 +13,11 @@ pub mod perf;
 pub mod random;
 pub mod runtime;
 pub mod script;
+pub mod storm;
 pub mod swarm;
 pub mod tape;
 pub mod world;
+pub mod zone;
 
 pub use oracle::Violation;
 pub use world::{Action, Fate, World};

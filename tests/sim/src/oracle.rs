@@ -1,5 +1,7 @@
 //! The judge outside the pool: compares what the pool does with the world's truth (testing.md §4).
 
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -10,6 +12,8 @@ use podwire_pool::{Ec2Call, EniId, HostChange, Record, Revision, SandboxKey};
 use crate::ec2::{Ec2, TrueEni};
 use crate::host::Host;
 use crate::runtime::{Life, Runtime};
+
+pub use told::Told;
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,7 +223,8 @@ impl Oracle {
     }
 
     fn judge_owner(&self, scene: Scene<'_>, eni: &EniId, call: &Ec2Call) -> Result<(), Violation> {
-        if scene.ec2.enis.get(eni).is_some_and(|e| !e.ours) {
+        let leak = |e: &TrueEni| scene.ec2.is_leak(e) && matches!(call, Ec2Call::Delete { .. });
+        if scene.ec2.enis.get(eni).is_some_and(|e| !e.ours && !leak(e)) {
             return broken("S11", format!("{call:?} touches an ENI that is not ours"));
         }
         Ok(())

@@ -13,6 +13,7 @@ use crate::oracle::{Violation, broken};
 use crate::runtime::Life;
 use crate::swarm::{Odds, Swarm};
 use crate::world::{Action, Fate, Open, Tally, World};
+use crate::zone::Event;
 use crate::{Choose, Seeded};
 
 /// A seed that broke something.
@@ -81,6 +82,10 @@ enum Matter {
 
 struct Engine {
     seed: Seeded,
+    /// Apart, so that recorded seeds keep their meaning in everything else.
+    zone: Seeded,
+    /// EC2 throttles every call until then.
+    throttled_until: u64,
     swarm: Swarm,
     world: World,
     agenda: BTreeMap<(u64, u64), (Matter, Action)>,
@@ -126,11 +131,15 @@ fn run_world(
     seed: u64,
     stream: Seeded,
     swarm: Swarm,
-    world: World,
+    mut world: World,
     steps: u64,
 ) -> Result<Report, Box<Failure>> {
+    let mut zone = Seeded::new(!seed);
+    crate::zone::furnish(&mut zone, &mut world);
     let mut engine = Engine {
         seed: stream,
+        zone,
+        throttled_until: 0,
         swarm,
         world,
         agenda: BTreeMap::new(),
@@ -156,6 +165,7 @@ fn run_world(
 
 impl Engine {
     fn safety(&mut self, steps: u64) -> Result<(), Violation> {
+        self.world.introduce()?;
         self.act(Action::Metadata(0, 0))?;
         for _ in 0..steps {
             self.forget_dead();
@@ -187,10 +197,14 @@ impl Engine {
         }
         self.scheduled.retain(|m| !matches!(m, Matter::Pod(_)));
         self.agenda.retain(|_, (m, _)| !matches!(m, Matter::Pod(_)));
+        self.act(Action::Zone(Event::Cordon(false)))?;
         self.act(Action::Demand(true))?;
         self.act(Action::Metadata(0, 0))?;
-        // Longer than a day, so that the routine scan finds what nothing else pointed to.
-        self.until(26 * 3_600_000)?;
+        self.until(600_000)?;
+        self.act(Action::Metadata(0, 0))?;
+        // Longer than a day, so that the routine look finds what nothing else pointed to; twice, because a crash that was
+        // on its way still comes.
+        self.until(52 * 3_600_000)?;
         self.judge_calm()?;
         self.fill()?;
         for pod in 0..self.world.runtime.pods.len() {
@@ -230,6 +244,12 @@ impl Engine {
 
     /// What happens out of the blue.
     fn weather(&mut self) -> Result<(), Violation> {
+        if self.zone.once_in(500) {
+            self.throttled_until = self.world.now + self.zone.below(900_000);
+        }
+        if let Some(event) = crate::zone::weather(&mut self.zone) {
+            self.act(Action::Zone(event))?;
+        }
         if self.hits(self.swarm.crash) {
             let after = self.seed.pick(4);
             let keep = self.seed.pick(4);
@@ -400,7 +420,8 @@ impl Engine {
 
     fn fate(&mut self) -> Fate {
         let swarm = self.swarm;
-        if self.hits(swarm.throttle) {
+        let outage = !self.calm && self.world.now < self.throttled_until;
+        if outage || self.hits(swarm.throttle) {
             return Fate::Refused(FailureClass::Throttled);
         }
         if self.hits(swarm.lost) {

@@ -34,10 +34,25 @@ impl Script {
     /// # Errors
     /// A violation on the way.
     pub fn boot(settings: Settings, pods: usize) -> Result<Self, Violation> {
+        Self::boot_in(settings, pods, |_| {})
+    }
+
+    /// The same in a zone of one's own.
+    ///
+    /// # Errors
+    /// A violation on the way.
+    pub fn boot_in(
+        settings: Settings,
+        pods: usize,
+        furnish: impl FnOnce(&mut Ec2),
+    ) -> Result<Self, Violation> {
         let limits = settings.limits;
         let slots = usize::try_from(limits.ipv4_per_eni).unwrap_or(1) - 1;
-        let ec2 = Ec2::new(usize::try_from(limits.enis).unwrap_or(1), slots, 10_000);
-        let world = World::new(settings, ec2, pods);
+        let mut ec2 = Ec2::new(usize::try_from(limits.enis).unwrap_or(1), slots, 10_000);
+        ec2.cluster.clone_from(&settings.cluster);
+        furnish(&mut ec2);
+        let mut world = World::new(settings, ec2, pods);
+        world.introduce()?;
         let mut script = Self { world, fate: Fate::Plain, silent: false, host_works: true, due: Vec::new() };
         script.world.step(&Action::Metadata(0, 0))?;
         Ok(script)
@@ -49,6 +64,14 @@ impl Script {
     /// The invariant it breaks.
     pub fn act(&mut self, action: Action) -> Result<(), Violation> {
         self.world.step(&action)
+    }
+
+    /// The daemon is told something.
+    ///
+    /// # Errors
+    /// The invariant it breaks.
+    pub fn input(&mut self, input: podwire_pool::Input) -> Result<(), Violation> {
+        self.world.input(input)
     }
 
     /// Pods start at once.

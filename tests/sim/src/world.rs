@@ -19,7 +19,7 @@ use podwire_pool::{
 use crate::ec2::Ec2;
 use crate::host::Host;
 use crate::marks::Marks;
-use crate::oracle::{Oracle, Scene, Violation, broken};
+use crate::oracle::{Oracle, Scene, Told, Violation, broken};
 use crate::runtime::Runtime;
 
 pub use action::{Action, Fate};
@@ -86,6 +86,8 @@ pub struct World {
     pub late: BTreeMap<OpId, Ec2Call>,
     /// The judge.
     pub oracle: Oracle,
+    /// What this life of the daemon was told of the account.
+    pub told: Told,
     /// Rare states reached.
     pub marks: Marks,
     /// Counts.
@@ -117,6 +119,7 @@ impl World {
             open: BTreeMap::new(),
             late: BTreeMap::new(),
             oracle: Oracle::default(),
+            told: Told::default(),
             marks: Marks::default(),
             tally: Tally::default(),
             wants_metadata: true,
@@ -198,6 +201,7 @@ impl World {
                 home.free = u32::try_from(free.max(0)).unwrap_or(0);
                 home.fragmented = *fragmented;
             }
+            Action::Zone(event) => self.zone(*event)?,
             Action::Restart => {
                 self.input(Input::Stop)?;
                 self.crash(usize::MAX)?;
@@ -207,7 +211,7 @@ impl World {
     }
 
     /// Hands an input to the pool and carries its effects out.
-    pub(super) fn input(&mut self, input: Input) -> Result<(), Violation> {
+    pub(crate) fn input(&mut self, input: Input) -> Result<(), Violation> {
         self.tally.steps += 1;
         let metadata = matches!(&input, Input::Observed(s) if s.source == SnapshotSource::Metadata);
         let before = self.pool.stats().hurried;
@@ -249,6 +253,7 @@ impl World {
                 let verdict = oracle.decided(self.scene(hurried), revision, &records);
                 self.oracle = oracle;
                 verdict?;
+                self.told.judge_records(&self.settings, &self.ec2, &records)?;
                 self.disk.unsynced.push_back((revision, records));
                 Ok(())
             }
@@ -256,6 +261,9 @@ impl World {
             Effect::Ec2 { op, call } => {
                 self.oracle.judge_call(self.scene(false), &call)?;
                 self.judge_limits(&call)?;
+                self.mark_zone(&call);
+                let waiting = self.pool.stats().waiting;
+                self.told.judge_call(self.now, &self.settings, &self.ec2, waiting, &call)?;
                 self.mark_call(&call);
                 self.last_op = self.last_op.max(op);
                 if self.open.insert(op, Open::Ec2(call, None)).is_some() {
@@ -279,16 +287,17 @@ impl World {
                     Cause::Throttled { .. } => "throttled",
                     Cause::LedgerUnwritable { .. } => "ledger unwritable",
                     Cause::Host { .. } => "host not ready",
+                    Cause::SubnetFloor { .. } => "subnet floor",
+                    Cause::NoSubnet => "no subnet",
+                    Cause::LeakedEni { .. } => "leak proven",
                     Cause::Denied { .. }
                     | Cause::Ec2 { .. }
                     | Cause::Starting
                     | Cause::SandboxDeleted { .. }
                     | Cause::NodeFull { .. }
                     | Cause::TooSlow { .. }
-                    | Cause::SubnetFloor { .. }
-                    | Cause::NoSubnet
+                    | Cause::Paced { .. }
                     | Cause::NoEniConfig
-                    | Cause::LeakedEni { .. }
                     | Cause::QueueFull
                     | Cause::Stopping => "another cause explained",
                 });
@@ -368,7 +377,7 @@ impl World {
         let primary = podwire_pool::DeviceIndex(0);
         let carries = here.iter().filter(|e| {
             let first = e.seen.place.as_ref().is_some_and(|(_, d)| *d == primary);
-            e.ours && !(first && self.settings.primary_excluded)
+            e.ours && !(first && self.settings.primary_excluded) && !self.kept_out(&e.seen.subnet)
         });
         let room: usize = carries
             .map(|e| {
@@ -376,13 +385,15 @@ impl World {
                 singles + self.ec2.slots_per_eni.saturating_sub(singles) * unit
             })
             .sum();
+        let more = if self.has_subnet() { more } else { 0 };
         (room + more).min(usize::try_from(self.settings.max_pods).unwrap_or(usize::MAX))
     }
 
     /// Everything that decides what can happen, and nothing else.
     pub fn hash_truth(&self, hasher: &mut impl Hasher) {
         (&self.pool, self.now, &self.ec2, &self.host, &self.disk, &self.runtime).hash(hasher);
-        (&self.open, &self.late, &self.oracle, self.wants_metadata, self.dying, self.last_op).hash(hasher);
+        (&self.open, &self.late, &self.oracle, &self.told, self.wants_metadata, self.dying, self.last_op)
+            .hash(hasher);
     }
 
     /// The cooldown, in ms.

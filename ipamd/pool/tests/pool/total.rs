@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use podwire_pool::settings::Mode;
+use podwire_pool::settings::{LeakPolicy, Mode, SubnetPolicy};
 use podwire_pool::{
-    AttachmentId, DeviceIndex, Ec2Answer, Ec2Failure, Effect, EniId, FailureClass, Input, InstanceId, Mac,
-    NetworkCard, ObservedEni, OpId, Pool, RequestId, Revision, Snapshot, SnapshotSource, SubnetId, Time,
+    AttachmentId, DeviceIndex, Ec2Answer, Ec2Failure, Effect, EniConfig, EniId, FailureClass, Input,
+    InstanceId, Mac, NetworkCard, ObservedEni, ObservedSubnet, OpId, Pool, RequestId, Revision, Snapshot,
+    SnapshotSource, SubnetId, Time,
 };
 use proptest::prelude::*;
 
@@ -25,6 +26,8 @@ enum Nonsense {
     Host(usize, bool),
     Observed(bool, u64, Vec<ObservedEni>),
     Demand(Option<u32>),
+    EniConfig(bool),
+    Cordoned(bool),
     Timer,
     Stop,
     Restart(bool, bool),
@@ -52,6 +55,10 @@ fn eni() -> impl Strategy<Value = ObservedEni> {
         Just(Some(vec![])),
         Just(Some(vec![("node.k8s.amazonaws.com/instance_id".into(), "i-1".into())])),
         Just(Some(vec![("node.k8s.amazonaws.com/no_manage".into(), "true".into())])),
+        Just(Some(vec![
+            ("node.k8s.amazonaws.com/instance_id".into(), "i-dead".into()),
+            ("cluster.k8s.amazonaws.com/name".into(), "ours".into())
+        ])),
         (0u64..9).prop_map(|n| Some(vec![
             ("node.k8s.amazonaws.com/instance_id".into(), "i-1".into()),
             ("podwire.io/op".into(), n.to_string().into_boxed_str())
@@ -79,6 +86,20 @@ fn eni() -> impl Strategy<Value = ObservedEni> {
     )
 }
 
+fn subnet() -> impl Strategy<Value = ObservedSubnet> {
+    let tags = prop_oneof![
+        Just(vec![]),
+        Just(vec![("kubernetes.io/role/cni".into(), "1".into())]),
+        Just(vec![("kubernetes.io/role/cni".into(), "0".into())]),
+    ];
+    (1u8..4, 0u32..40, tags).prop_map(|(id, free, tags)| ObservedSubnet {
+        id: SubnetId::new(format!("subnet-{id}")),
+        cidr: Some("10.0.0.0/16".parse().unwrap()),
+        free,
+        tags,
+    })
+}
+
 fn outcome() -> impl Strategy<Value = Result<Ec2Answer, FailureClass>> {
     prop_oneof![
         prop::collection::vec(net(), 0..3).prop_map(|n| Ok(Ec2Answer::Assigned(n))),
@@ -89,6 +110,12 @@ fn outcome() -> impl Strategy<Value = Result<Ec2Answer, FailureClass>> {
         Just(Ok(Ec2Answer::Detached)),
         Just(Ok(Ec2Answer::Deleted)),
         prop::collection::vec(eni(), 0..4).prop_map(|e| Ok(Ec2Answer::Described(e))),
+        prop::collection::vec(subnet(), 0..4).prop_map(|s| Ok(Ec2Answer::Subnets(s))),
+        any::<bool>().prop_map(|alive| Ok(Ec2Answer::Instances(if alive {
+            vec![InstanceId::new("i-dead")]
+        } else {
+            vec![]
+        }))),
         prop_oneof![
             Just(FailureClass::Throttled),
             Just(FailureClass::SubnetExhausted),
@@ -117,6 +144,8 @@ fn nonsense() -> impl Strategy<Value = Nonsense> {
         3 => (any::<bool>(), 0u64..3, prop::collection::vec(eni(), 0..4))
             .prop_map(|(m, a, e)| Nonsense::Observed(m, a, e)),
         1 => prop::option::of(0u32..9).prop_map(Nonsense::Demand),
+        1 => any::<bool>().prop_map(Nonsense::EniConfig),
+        1 => any::<bool>().prop_map(Nonsense::Cordoned),
         3 => Just(Nonsense::Timer),
         1 => prop::bool::weighted(0.05).prop_map(|stop| if stop { Nonsense::Stop } else { Nonsense::Timer }),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(b, s)| Nonsense::Restart(b, s)),
@@ -172,6 +201,10 @@ impl Victim {
                 enis,
             }),
             Nonsense::Demand(bound) => Input::Demand { bound },
+            Nonsense::EniConfig(there) => Input::EniConfig(
+                there.then(|| EniConfig { subnet: SubnetId::new("subnet-2"), groups: vec![] }),
+            ),
+            Nonsense::Cordoned(cordoned) => Input::Cordoned(cordoned),
             Nonsense::Timer => {
                 self.now = self.pool.next_deadline().unwrap_or(self.now);
                 Input::Timer
@@ -219,11 +252,19 @@ proptest! {
     #[test]
     fn any_input_in_any_state_is_taken(
         prefixes in any::<bool>(),
+        custom in prop::bool::weighted(0.2),
+        floor in prop_oneof![Just(0u32), Just(16)],
+        nodes in prop_oneof![Just(None), Just(Some(200u32))],
         steps in prop::collection::vec(nonsense(), 1..120),
     ) {
         let mode = if prefixes { Mode::Prefix } else { Mode::SecondaryIp };
         let mut settings = settings();
         settings.mode = mode;
+        settings.cluster = Some("ours".into());
+        settings.primary_excluded = custom;
+        settings.subnets = SubnetPolicy { discovery: true, floor };
+        settings.leaks = LeakPolicy::Delete;
+        settings.share.nodes = nodes;
         let pool = Pool::new(settings);
         let now = Time::from_ms(50_000);
         let mut victim = Victim { pool, mode, now, ops: Vec::new(), revision: 0, log: Vec::new() };

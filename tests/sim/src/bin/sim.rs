@@ -1,14 +1,17 @@
 //! The simulator by hand:
 //! `sim FIRST COUNT [STEPS]` runs seeds, `sim --minutes N` fresh ones until the time is over, `sim trace SEED [STEPS]`
-//! prints every input and effect of one, `sim explore DEPTH` explores the small worlds, `sim perf` measures `handle`.
+//! prints every input and effect of one, `sim storm NODES SEED` lets many nodes loose on one account,
+//! `sim explore DEPTH` explores the small worlds, `sim perf` measures `handle`.
 #![allow(clippy::print_stdout, reason = "this program's output is its result")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
+use podwire_pool::settings::Share;
 use podwire_sim::exhaustive::{explore, suite};
 use podwire_sim::perf::measure;
 use podwire_sim::random::{Report, run, run_with};
+use podwire_sim::storm::{naive, storm};
 
 /// States kept at most while exploring. *Source*: our choice; about 4 GiB.
 const STATES: usize = 4_000_000;
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        Some("storm") => storms(usize::try_from(number(1, 200)).unwrap_or(200), number(2, 1)),
         Some("--minutes") => {
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let first = since_epoch.as_secs().saturating_mul(1_000_000);
@@ -36,6 +40,29 @@ fn main() -> ExitCode {
             seeds(first, |seed| seed < first.saturating_add(count), number(2, 1_400))
         }
     }
+}
+
+fn storms(nodes: usize, seed: u64) -> ExitCode {
+    let known = Share { nodes: u32::try_from(nodes).ok(), percent: 100 };
+    for (name, share) in [("known", known), ("unknown", Share::default())] {
+        match storm(nodes, share, seed) {
+            Ok(storm) => {
+                println!(
+                    "{name}: {:.3} rejected, {:.2} × arithmetic, {storm:?}",
+                    storm.rejected_share(),
+                    storm.over_arithmetic()
+                );
+            }
+            Err(violation) => println!("{name}: {violation}"),
+        }
+    }
+    let plain = naive(nodes, seed);
+    println!(
+        "naive: {:.3} rejected, {:.2} × arithmetic, {plain:?}",
+        plain.rejected_share(),
+        plain.over_arithmetic()
+    );
+    ExitCode::SUCCESS
 }
 
 fn seeds(first: u64, more: impl Fn(u64) -> bool, steps: u64) -> ExitCode {

@@ -50,6 +50,23 @@ impl Subnet {
         self
     }
 
+    /// Whether its tags keep pods of this cluster out. *Source*: incumbent-behaviour §5.8.
+    #[must_use]
+    pub fn keeps_out(&self, cluster: Option<&str>) -> bool {
+        let role = self.tags.iter().find(|(k, _)| &**k == "kubernetes.io/role/cni").map_or("", |(_, v)| &**v);
+        let names: Vec<&str> =
+            self.tags.iter().filter_map(|(k, _)| k.strip_prefix("cni.networking.k8s.aws/cluster/")).collect();
+        let foreign = cluster.is_some_and(|ours| !names.is_empty() && !names.contains(&ours));
+        role == "0" || (!role.is_empty() && foreign)
+    }
+
+    /// Whether new ENIs of this cluster may be made in it; `home`: it is the primary ENI's.
+    #[must_use]
+    pub fn takes_enis(&self, cluster: Option<&str>, home: bool) -> bool {
+        let tagged = self.tags.iter().any(|(k, v)| &**k == "kubernetes.io/role/cni" && !v.is_empty());
+        !self.keeps_out(cluster) && (home || tagged)
+    }
+
     /// Its CIDR.
     #[must_use]
     pub fn cidr(&self) -> Option<IpNetwork> {

@@ -1,8 +1,10 @@
 //! What must have come right once faults have stopped (testing.md L1 to L5).
 
 use podwire_pool::AddressState;
+use podwire_pool::settings::LeakPolicy;
 
 use super::Engine;
+use crate::ec2::TrueEni;
 use crate::oracle::{Violation, broken};
 use crate::runtime::{Ask, Life, Pod};
 use crate::world::{Action, World};
@@ -54,6 +56,15 @@ impl Engine {
                 // Detached by others with pods on it: kept, and out of use, until they are gone.
                 continue;
             }
+            if world.ec2.is_leak(eni) && world.settings.leaks == LeakPolicy::Delete {
+                return broken("L4", format!("{id} was left behind by a dead node and still exists"));
+            }
+            if eni.ours && !world.settings.primary_excluded && !same_groups(world, eni) {
+                return broken(
+                    "L7",
+                    format!("{id} has not the primary ENI's security groups: {:?}", eni.seen.groups),
+                );
+            }
             if eni.ours && eni.seen.place.is_none() {
                 return broken("L4", format!("{id} exists and is not attached"));
             }
@@ -61,10 +72,11 @@ impl Engine {
             if eni.ours && !first && !eni.seen.goes_with_instance {
                 return broken("L4", format!("{id} would outlive the instance"));
             }
+            let excluded_subnet = world.kept_out(&eni.seen.subnet);
             let pods = eni.seen.singles.len() + eni.seen.prefixes.len();
             let excluded = world.settings.primary_excluded;
             let moved = eni.seen.singles.iter().any(|ip| world.oracle.tampered.contains(ip));
-            if eni.ours && pods > 0 && !known(id) && !excluded && !moved {
+            if eni.ours && pods > 0 && !known(id) && !excluded && !moved && !excluded_subnet {
                 return broken("L4", format!("{id} is not in the ledger"));
             }
         }
@@ -98,4 +110,10 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether an ENI has the security groups of the primary one.
+fn same_groups(world: &World, eni: &TrueEni) -> bool {
+    let first = |e: &&TrueEni| e.seen.place.as_ref().is_some_and(|(_, device)| device.0 == 0);
+    world.ec2.enis.values().find(first).is_none_or(|primary| primary.seen.groups == eni.seen.groups)
 }

@@ -2,6 +2,8 @@
 
 use podwire_pool::{FailureClass, OpId, RequestId};
 
+use crate::zone::Event;
+
 /// What becomes of an EC2 call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
@@ -66,6 +68,8 @@ pub enum Action {
     Tamper(usize, bool),
     /// The subnet has so many more addresses, or fewer.
     Subnet(i64, bool),
+    /// Something happens in the zone around the node.
+    Zone(Event),
     /// The daemon is told to stop, then starts anew.
     Restart,
 }

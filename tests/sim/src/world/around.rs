@@ -95,7 +95,8 @@ impl World {
         if !matches!(self.open.get(&op), Some(Open::Ec2(_, Some(_)))) {
             return Ok(());
         }
-        let Some(Open::Ec2(_, Some(outcome))) = self.open.remove(&op) else { return Ok(()) };
+        let Some(Open::Ec2(call, Some(outcome))) = self.open.remove(&op) else { return Ok(()) };
+        self.told.heard(self.now, &self.ec2, &call, &outcome);
         self.input(Input::Ec2 { op, outcome })
     }
 

@@ -52,6 +52,8 @@ impl World {
             // The daemon binds the ledger to the new boot before anything else happens.
             self.disk.durable = self.pool.snapshot();
         }
+        self.told.forget();
+        self.introduce()?;
         self.input(Input::Timer)
     }
 

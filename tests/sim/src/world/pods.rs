@@ -213,6 +213,7 @@ impl World {
             Cause::SubnetExhausted { .. }
             | Cause::SubnetFragmented { .. }
             | Cause::SubnetFloor { .. }
+            | Cause::Paced { .. }
             | Cause::NoSubnet
             | Cause::NoEniConfig
             | Cause::LeakedEni { .. }

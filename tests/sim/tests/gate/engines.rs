@@ -6,31 +6,41 @@ use podwire_sim::tape::play;
 use proptest::prelude::*;
 
 /// Rare states that the fixed seeds must reach, or the search is vacuous.
-const SOMETIMES: [&str; 24] = [
+const SOMETIMES: [&str; 34] = [
     "a dead plugin's ADD arrives",
     "a key comes back",
     "answer lost, call done",
     "attach",
     "call done after it was given up",
     "compacted",
+    "cordoned",
     "cooling address used early",
     "crash between effects",
     "create",
     "delete",
     "delete on termination",
+    "describe instances",
+    "describe subnets",
     "detach",
+    "find detached",
     "foreign ENI attached",
     "gc",
     "host not ready",
+    "leak proven",
     "ledger unwritable",
     "metadata left an ENI out",
+    "no subnet",
     "quarantined",
     "reboot",
     "recovered with an open intent",
     "release kept pending",
+    "set groups",
     "subnet exhausted",
+    "subnet floor",
     "subnet fragmented",
     "throttled",
+    "ENI in another subnet",
+    "leak deleted",
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 //! `planted`) the bug zoo.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that finds what it did not expect has to stop")]
 
+mod account;
 mod engines;
 mod scenarios;
 #[cfg(feature = "planted")]

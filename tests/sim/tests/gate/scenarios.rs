@@ -166,7 +166,7 @@ fn fifteen_minutes_of_throttling_cost_few_calls() {
     assert!((5..=60).contains(&calls), "{calls} calls in 15 minutes");
     assert!(matches!(script.world.pool.stats().failure, Some(Cause::Throttled { .. })));
     script.fate = Fate::Plain;
-    script.pass(61_000).unwrap();
+    script.pass(121_000).unwrap();
     script.stop(0..20).unwrap();
     script.pass(5_000).unwrap();
     script.start(0..20).unwrap();

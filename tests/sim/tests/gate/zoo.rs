@@ -33,6 +33,11 @@ fn expected(bug: Bug) -> (&'static [&'static str], u64) {
         Bug::ForgetsAnswers => (&["S13"], 50),
         Bug::WaitsForever => (&["L1"], 100),
         Bug::DropsReleases => (&["L3"], 100),
+        Bug::IgnoresBudget => (&["L6"], 100),
+        Bug::IgnoresRole => (&["S3"], 500),
+        Bug::IgnoresFloor => (&["S14"], 500),
+        Bug::IgnoresOwner => (&["S11"], 500),
+        Bug::DetachesCordoned => (&["S15"], 500),
     }
 }
 
@@ -53,8 +58,8 @@ fn every_invariant_finds_a_planted_bug() {
     let judges: BTreeSet<&str> =
         Bug::ALL.into_iter().flat_map(|bug| expected(bug).0.iter().copied()).collect();
     let all = [
-        "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "L1", "L2", "L3",
-        "L4", "L5",
+        "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S15", "L1",
+        "L2", "L3", "L4", "L5", "L6",
     ];
     for id in all {
         assert!(judges.contains(id), "nothing shows that {id} is judged");

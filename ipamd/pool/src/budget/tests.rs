@@ -1,0 +1,134 @@
+#![allow(clippy::unwrap_used, reason = "a test that finds what it did not expect has to stop")]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(ms: u64) -> Time {
+    Time::from_ms(1_000_000 + ms)
+}
+
+fn known(nodes: u32) -> Share {
+    Share { nodes: Some(nodes), percent: 100 }
+}
+
+#[test]
+fn lone_node_calls_at_once_and_as_often_as_the_bucket_holds() {
+    let mut budget = Budget::new(Share::default());
+    budget.begin(at(0), &mut Jitter::new(1));
+    let mut made = 0;
+    while budget.closed(Action::Assign, Urgency::Warm, at(0)).is_none() {
+        budget.take(Action::Assign, at(0));
+        made += 1;
+    }
+    assert_eq!(made, 50);
+    let (until, cause) = budget.closed(Action::Assign, Urgency::Waiting, at(0)).unwrap();
+    assert_eq!((until, cause), (at(200), Cause::Paced { action: "AssignPrivateIpAddresses" }));
+    assert_eq!(budget.closed(Action::Create, Urgency::Waiting, at(0)), None, "a bucket for each action");
+}
+
+#[test]
+fn two_hundred_starts_are_spread_over_what_the_bucket_refills() {
+    let mut first: Vec<u64> = (0..200)
+        .map(|seed| {
+            let mut budget = Budget::new(known(200));
+            budget.begin(at(0), &mut Jitter::new(seed));
+            let closed = budget.closed(Action::Assign, Urgency::Waiting, at(0));
+            closed.map_or(0, |(until, _)| until.as_ms() - at(0).as_ms())
+        })
+        .collect();
+    first.sort_unstable();
+    let at_once = first.iter().filter(|ms| **ms == 0).count();
+    assert!((15..=50).contains(&at_once), "{at_once} at once");
+    assert!((30_000..36_500).contains(first.last().unwrap()), "{first:?}");
+    for (served, ms) in first.iter().enumerate() {
+        let bucket = 50 + usize::try_from(ms / 200).unwrap();
+        assert!(served <= bucket, "{served} calls after {ms} ms");
+    }
+}
+
+#[test]
+fn throttle_closes_within_a_growing_window_and_halves_the_rate() {
+    let mut budget = Budget::new(Share::default());
+    let mut jitter = Jitter::new(3);
+    let mut now = at(0);
+    for strikes in 0..8u32 {
+        budget.take(Action::Assign, now);
+        budget.throttled(Action::Assign, now, &mut jitter);
+        let (until, cause) = budget.closed(Action::Assign, Urgency::Waiting, now).unwrap();
+        let window = window(BLIND_WINDOW, strikes);
+        assert!(until.since(now) <= window && until.since(now) >= LEAST, "{strikes}: {until:?}");
+        assert_eq!(cause.name(), "ec2-throttled");
+        now = until;
+    }
+    assert!(budget.limiters[&Action::Assign].rate <= 5_000 / ASSUMED_NODES / 64);
+    budget.take(Action::Assign, now);
+    budget.worked(Action::Assign, now);
+    assert!(budget.limiters[&Action::Assign].rate >= 5_000 / ASSUMED_NODES, "additive increase");
+}
+
+#[test]
+fn low_urgency_rests_while_any_action_is_throttled() {
+    let mut budget = Budget::new(Share::default());
+    budget.take(Action::Assign, at(0));
+    budget.throttled(Action::Assign, at(0), &mut Jitter::new(3));
+    assert_eq!(budget.closed(Action::Modify, Urgency::Minimum, at(0)), None);
+    for urgency in [Urgency::Warm, Urgency::GiveBack, Urgency::Leaks] {
+        assert_eq!(budget.closed(Action::Modify, urgency, at(0)).unwrap().0, at(30_000));
+        assert_eq!(budget.closed(Action::Modify, urgency, at(30_000)), None);
+    }
+}
+
+#[test]
+fn throttle_is_forgotten_after_a_calm_time() {
+    let mut budget = Budget::new(Share::default());
+    let mut jitter = Jitter::new(3);
+    for _ in 0..12 {
+        budget.throttled(Action::Assign, at(0), &mut jitter);
+    }
+    let later = at(900_000);
+    let mut made = 0;
+    while budget.closed(Action::Assign, Urgency::Waiting, later).is_none() {
+        budget.take(Action::Assign, later);
+        made += 1;
+    }
+    assert_eq!(made, 50);
+}
+
+proptest! {
+    /// Whatever EC2 answers: no more calls in any time than the part of the bucket allows, and every wait has an end
+    /// that `next_deadline` tells.
+    #[test]
+    fn calls_stay_within_the_part(
+        nodes in prop::option::of(1u32..10_000),
+        percent in 1u32..=100,
+        seed: u64,
+        answers in prop::collection::vec((0u64..20_000, any::<bool>()), 1..200),
+    ) {
+        let share = Share { nodes, percent };
+        let (mut budget, mut jitter) = (Budget::new(share), Jitter::new(seed));
+        budget.begin(at(0), &mut jitter);
+        let part = Part::of(share, Action::Assign);
+        let most_rate = part.rate.max(part.fair * 20);
+        let (mut now, mut made, mut begun) = (at(0), 0u64, at(0));
+        for (pause, throttled) in answers {
+            now = now.after(Duration::from_millis(pause));
+            if let Some((until, _)) = budget.closed(Action::Assign, Urgency::Waiting, now) {
+                prop_assert!(until > now);
+                prop_assert!(budget.next_deadline(now).unwrap() <= until);
+                continue;
+            }
+            budget.take(Action::Assign, now);
+            made += 1;
+            if throttled {
+                budget.throttled(Action::Assign, now, &mut jitter);
+                (made, begun) = (0, now);
+            } else {
+                budget.worked(Action::Assign, now);
+            }
+            let span = u64::try_from(now.since(begun).as_millis()).unwrap();
+            let allowed = (2 * part.capacity + CALL + span * most_rate) / CALL;
+            prop_assert!(made <= allowed, "{made} calls in {span} ms, {allowed} allowed");
+        }
+    }
+}
