@@ -44,7 +44,7 @@ pub const CLUSTER_NAME: Knob = Knob::lenient(
     "CLUSTER_NAME",
     "",
     Kind::Text,
-    "tags ENIs with the cluster, narrows the search for leaked ENIs and chooses subnets by cluster tag",
+    "tags ENIs with the cluster and chooses subnets by cluster tag; without it ENIs of dead nodes are not collected",
 );
 /// `ENABLE_SUBNET_DISCOVERY`.
 pub const ENABLE_SUBNET_DISCOVERY: Knob = Knob::lenient(
