@@ -3,6 +3,7 @@
 //! A section measures one thing, brings up what it needs and takes it down again; it keeps its numbers in [`Figures`].
 //! To add one: a module with `pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()>`, and its line in [`SECTIONS`].
 
+mod account;
 mod burst;
 mod deletion;
 mod figures;
@@ -58,6 +59,11 @@ const SECTIONS: &[Section] = &[
     },
     Section { name: "burst", about: "30 ADDs and 30 DELs at once beside thirty floors", run: burst::run },
     Section { name: "deletion", about: "100 DELs at once beside one-by-one deletion", run: deletion::run },
+    Section {
+        name: "account",
+        about: "200 daemons at once against one account; calls of an idle day (virtual clock)",
+        run: account::run,
+    },
     Section { name: "many", about: "growth to 250 pods, and all of them deleted at once", run: many::run },
 ];
 
