@@ -182,12 +182,18 @@ impl State {
         }
         let addresses: Vec<IpAddr> = self.held.remove(&key).into_iter().collect();
         self.free.extend(&addresses);
-        if !link.is_empty() {
-            for (name, result) in self.node.delete_links(std::slice::from_ref(&link)) {
-                assert!(result.is_ok(), "{name}: {result:?}");
-            }
-        }
+        let links = if link.is_empty() { Vec::new() } else { vec![link.clone()] };
+        let refused = self.node.delete_links(&links).into_iter().find_map(|(_, result)| result.err());
         self.released.push((key, link));
+        // As the real daemon: the address is given back, and the plugin is told to look after its link.
+        if let Some(error) = refused {
+            let message = podwire_hostnet::chain(&error);
+            return release_response::Outcome::Failure(Failure {
+                cause: "link-not-deleted".into(),
+                message,
+                retry: true,
+            });
+        }
         release_response::Outcome::Released(Released {
             addresses: addresses.iter().map(ToString::to_string).collect(),
         })
