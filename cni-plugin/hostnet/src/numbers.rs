@@ -85,6 +85,10 @@ pub const MARK_ENI: u32 = 0x7f;
 /// the incumbent go on.
 pub const MARK_PRIMARY: u32 = 0x80;
 
+/// Bit added to what IPVS sends on, so that the kernel looks its route up again. *Source*: our choice; outside 0x7f and of
+/// the bits 0x80, 0x0f00 (Cilium), 0x2000 (portmap), 0x4000 and 0x8000 (kube-proxy) and the upper half (Calico).
+pub const MARK_REROUTE: u32 = 0x1000;
+
 /// Link group of host veths that wait for deletion; the plugin puts them there. *Source*: our choice ("pw" and a number).
 pub const GROUP_DOOMED: u32 = 0x7077_0001;
 /// Link group of the batch being deleted; only [`crate::NodeNet`] uses it. *Source*: our choice.

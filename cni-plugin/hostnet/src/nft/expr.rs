@@ -171,6 +171,12 @@ pub(crate) fn meta_mark_set(mask: u32, bits: u32) -> Vec<Expr> {
     ]
 }
 
+/// Does the packet mark have none of the bits of `mask`, or any?
+pub(crate) fn meta_mark_test(mask: u32, any: bool) -> Vec<Expr> {
+    let cmp = if any { Cmp::NotEqual } else { Cmp::Equal };
+    vec![Expr::MetaLoad(NFT_META_MARK), Expr::Bitwise { mask, flip: 0 }, Expr::Compare(cmp, vec![0; 4])]
+}
+
 /// Replaces the bits of `mask` in the connection mark, and no others.
 pub(crate) fn ct_mark_set(mask: u32, bits: u32) -> Vec<Expr> {
     vec![Expr::CtLoad(NFT_CT_MARK), Expr::Bitwise { mask: !mask, flip: bits }, Expr::CtStore(NFT_CT_MARK)]

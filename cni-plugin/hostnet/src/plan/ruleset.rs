@@ -4,7 +4,13 @@
 //! |---|---|---|
 //! | `arrival` | prerouting, −150 | remembers in the connection mark by which ENI a connection to the node came in |
 //! | `egress` | prerouting, −90 | chooses the ENI a packet leaves by; after kube-proxy's DNAT at −100, so that the true destination counts |
+//! | `reroute` | output, −150 | chooses again for what IPVS sends on: its destination was not known in `egress` |
 //! | `leave-vpc` | postrouting, 110 | gives what leaves the VPC the node's primary address; after kube-proxy's masquerade at 100 |
+//!
+//! kube-proxy's IPVS mode takes a pod's packet to a service address in as if it were for the node, and sends it on to an
+//! endpoint as if the node had made it: routed without mark or source, and then through `output`. A chain of type *route*
+//! has the kernel look the route up again, with the mark of `egress`, when it changes the mark: so it adds a bit. An endpoint
+//! outside the VPC is bound to the primary ENI there, as `egress` does for a destination it sees.
 //!
 //! No chain has a name that is a word of nft's own language: people must be able to type it.
 //!
@@ -17,9 +23,10 @@ use super::intervals::{Range, merged, range_v4};
 use super::{EniConfig, NodeConfig, RandomSnat};
 use crate::nft::expr::{
     Cmp, Expr, accept, ct_direction_is, ct_mark_set, ct_mark_test, ct_state_new, daddr_in, daddr_local,
-    iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set, oif_in, oifname_is, saddr_is, snat,
+    iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set, meta_mark_test, oif_in, oifname_is,
+    saddr_is, snat,
 };
-use crate::numbers::{MARK_ENI, MARK_PRIMARY};
+use crate::numbers::{MARK_ENI, MARK_PRIMARY, MARK_REROUTE};
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +57,8 @@ pub(crate) struct Hook {
 
 /// *Source*: linux/netfilter.h, `NF_INET_PRE_ROUTING`.
 const PREROUTING: u32 = 0;
+/// *Source*: linux/netfilter.h, `NF_INET_LOCAL_OUT`.
+const OUTPUT: u32 = 3;
 /// *Source*: linux/netfilter.h, `NF_INET_POST_ROUTING`.
 const POSTROUTING: u32 = 4;
 
@@ -132,6 +141,7 @@ pub(crate) fn ruleset(node: &NodeConfig, primary_device: u32, enis: &[Placed<'_>
         chains.push(arrival());
     }
     chains.push(egress(node));
+    chains.push(reroute(node));
     if !node.external_snat {
         chains.push(snat_chain(node));
     }
@@ -184,6 +194,26 @@ fn egress(node: &NodeConfig) -> Chain {
     }
     rules.push(map_saddr(SOURCES));
     Chain { name: "egress".into(), hook: Some(hook), rules }
+}
+
+/// Nothing the node makes itself carries an ENI's number, so that its own packets pass by the first rule.
+fn reroute(node: &NodeConfig) -> Chain {
+    let hook = Hook { kind: "route", number: OUTPUT, priority: -150 };
+    let mut rules = vec![[meta_mark_test(MARK_ENI, false), accept()].concat()];
+    if !node.external_snat {
+        rules.push(
+            [
+                ct_state_new(),
+                daddr_in(NO_SNAT, false),
+                ct_mark_set(MARK_BITS, MARK_PRIMARY),
+                meta_mark_set(MARK_ENI | MARK_PRIMARY, MARK_PRIMARY),
+                accept(),
+            ]
+            .concat(),
+        );
+    }
+    rules.push(meta_mark_set(MARK_REROUTE, MARK_REROUTE));
+    Chain { name: "reroute".into(), hook: Some(hook), rules }
 }
 
 /// *Why not where it leaves by a secondary ENI or a branch ENI's VLAN*: there the primary address would be spoofed.
