@@ -22,7 +22,8 @@ const REQUIRED: [&str; 10] = [
 ];
 
 /// What a stranger runs.
-const EXECUTABLE: [&str; 5] = [".ci/run", "scripts/build", "scripts/test", "scripts/demo", "scripts/bench"];
+const EXECUTABLE: [&str; 6] =
+    [".ci/run", "scripts/build", "scripts/test", "scripts/demo", "scripts/bench", "scripts/kernel-matrix"];
 
 /// Files that must be there, and be executable where they are programs.
 #[must_use]
