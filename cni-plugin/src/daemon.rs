@@ -1,23 +1,21 @@
 //! How the plugin talks to `ipamd`: one connection, a deadline on every call, one table from failures to error codes.
 
+mod transport;
+
 use crate::cni::error::{
     CniError, DENIED, NODE_FULL, PROTOCOL, REFUSED, SUBNET_FRAGMENTED, SUBNET_FULL, THROTTLED, TRY_AGAIN,
 };
-use hyper_util::rt::TokioIo;
 use podwire_proto::SOCKET_PATH;
-use podwire_proto::v1::ipam_client::IpamClient;
 use podwire_proto::v1::{
-    AllocateRequest, Allocation, CollectRequest, CollectResponse, Failure, InspectRequest, InspectResponse,
-    ReleaseRequest, Sandbox, StatusRequest, StatusResponse, allocate_response, release_response,
+    AllocateRequest, AllocateResponse, Allocation, CollectRequest, CollectResponse, Failure, InspectRequest,
+    InspectResponse, ReleaseRequest, ReleaseResponse, Sandbox, StatusRequest, StatusResponse,
+    allocate_response, release_response,
 };
-use std::future::Future;
+use prost::Message;
 use std::io;
 use std::time::{Duration, Instant};
-use tokio::net::UnixStream;
-use tokio::runtime::{Builder, Runtime};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Response, Status};
-use tower::service_fn;
+use tonic::{Code, Status};
+use transport::{CallError, Connection};
 
 /// First pause before connecting again. *Source*: our choice; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -29,22 +27,29 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 pub enum DaemonError {
     /// Nobody listens.
     #[error("ipamd does not listen on {SOCKET_PATH}")]
-    Absent(#[source] tonic::transport::Error),
+    Absent(#[source] io::Error),
+    /// It went away during the call, or ended the call itself.
+    #[error("ipamd went away during the call")]
+    Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It did not answer in time.
     #[error("ipamd did not answer within {0:?}")]
     Late(Duration),
     /// The call failed.
     #[error("ipamd failed: {}", .0.message())]
     Call(Box<Status>),
-    /// The answer is empty, or says something this plugin does not know.
-    #[error("ipamd's answer to {0} cannot be understood; are plugin and daemon of neighbouring versions?")]
-    Unknown(&'static str),
+    /// The answer says something this plugin does not know.
+    #[error(
+        "ipamd's answer to {method} is {wrong} and cannot be understood; are plugin and daemon of neighbouring versions?"
+    )]
+    Unknown {
+        /// The call.
+        method: &'static str,
+        /// What is wrong with the answer.
+        wrong: &'static str,
+    },
     /// It said no.
     #[error("{}", .0.message)]
     Refused(Failure),
-    /// The plugin has no runtime to wait with.
-    #[error("cannot wait for ipamd")]
-    Runtime(#[source] io::Error),
 }
 
 impl DaemonError {
@@ -52,12 +57,12 @@ impl DaemonError {
     #[must_use]
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Absent(_) | Self::Late(_) | Self::Runtime(_) => true,
+            Self::Absent(_) | Self::Lost(_) | Self::Late(_) => true,
             Self::Call(status) => matches!(
                 status.code(),
                 Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::Unknown
             ),
-            Self::Unknown(_) | Self::Refused(_) => false,
+            Self::Unknown { .. } | Self::Refused(_) => false,
         }
     }
 
@@ -65,12 +70,12 @@ impl DaemonError {
     #[must_use]
     pub fn to_cni(&self, msg: &str) -> CniError {
         let code = match self {
-            Self::Absent(_) | Self::Late(_) | Self::Runtime(_) => TRY_AGAIN,
+            Self::Absent(_) | Self::Lost(_) | Self::Late(_) => TRY_AGAIN,
             Self::Call(status) if matches!(status.code(), Code::Unimplemented | Code::InvalidArgument) => {
                 PROTOCOL
             }
             Self::Call(_) => TRY_AGAIN,
-            Self::Unknown(_) => PROTOCOL,
+            Self::Unknown { .. } => PROTOCOL,
             Self::Refused(failure) if failure.retry => TRY_AGAIN,
             Self::Refused(failure) => code_of(&failure.cause),
         };
@@ -82,10 +87,10 @@ impl DaemonError {
             Self::Refused(failure) if !failure.cause.is_empty() => format!("{}: ", failure.cause),
             Self::Refused(_)
             | Self::Absent(_)
+            | Self::Lost(_)
             | Self::Late(_)
             | Self::Call(_)
-            | Self::Unknown(_)
-            | Self::Runtime(_) => String::new(),
+            | Self::Unknown { .. } => String::new(),
         }
     }
 }
@@ -102,11 +107,10 @@ fn code_of(cause: &str) -> u32 {
     }
 }
 
-/// A connection to the daemon and the runtime it lives in.
+/// A connection to the daemon.
 #[derive(Debug)]
 pub struct Daemon {
-    runtime: Runtime,
-    client: IpamClient<Channel>,
+    connection: Connection,
 }
 
 impl Daemon {
@@ -115,10 +119,16 @@ impl Daemon {
     /// # Errors
     /// Nobody listens for that long.
     pub fn connect(patience: Duration) -> Result<Self, DaemonError> {
-        let runtime =
-            Builder::new_current_thread().enable_io().enable_time().build().map_err(DaemonError::Runtime)?;
-        let channel = runtime.block_on(connected(patience))?;
-        Ok(Self { runtime, client: IpamClient::new(channel) })
+        let until = Instant::now() + patience;
+        let mut pause = PAUSE_MIN;
+        loop {
+            match Connection::open(SOCKET_PATH) {
+                Ok(connection) => return Ok(Self { connection }),
+                Err(error) if Instant::now() + pause >= until => return Err(DaemonError::Absent(error)),
+                Err(_) => std::thread::sleep(pause),
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
     }
 
     /// Asks for the sandbox's address.
@@ -127,15 +137,14 @@ impl Daemon {
     /// No answer in time, or a refusal.
     pub fn allocate(
         &mut self,
-        request: AllocateRequest,
+        request: &AllocateRequest,
         patience: Duration,
     ) -> Result<Allocation, DaemonError> {
-        let client = &mut self.client;
-        let response = answer(&self.runtime, patience, client.allocate(request))?;
+        let response: AllocateResponse = self.call("Allocate", request, patience)?;
         match response.outcome {
             Some(allocate_response::Outcome::Allocation(allocation)) => Ok(allocation),
             Some(allocate_response::Outcome::Failure(failure)) => Err(DaemonError::Refused(failure)),
-            None => Err(DaemonError::Unknown("Allocate")),
+            None => Err(DaemonError::Unknown { method: "Allocate", wrong: "empty" }),
         }
     }
 
@@ -145,15 +154,14 @@ impl Daemon {
     /// No answer in time, or a refusal.
     pub fn release(
         &mut self,
-        request: ReleaseRequest,
+        request: &ReleaseRequest,
         patience: Duration,
     ) -> Result<Vec<String>, DaemonError> {
-        let client = &mut self.client;
-        let response = answer(&self.runtime, patience, client.release(request))?;
+        let response: ReleaseResponse = self.call("Release", request, patience)?;
         match response.outcome {
             Some(release_response::Outcome::Released(released)) => Ok(released.addresses),
             Some(release_response::Outcome::Failure(failure)) => Err(DaemonError::Refused(failure)),
-            None => Err(DaemonError::Unknown("Release")),
+            None => Err(DaemonError::Unknown { method: "Release", wrong: "empty" }),
         }
     }
 
@@ -162,9 +170,7 @@ impl Daemon {
     /// # Errors
     /// No answer in time.
     pub fn inspect(&mut self, sandbox: Sandbox, patience: Duration) -> Result<InspectResponse, DaemonError> {
-        let client = &mut self.client;
-        let request = InspectRequest { sandbox: Some(sandbox) };
-        answer(&self.runtime, patience, client.inspect(request))
+        self.call("Inspect", &InspectRequest { sandbox: Some(sandbox) }, patience)
     }
 
     /// Has every attachment released that is not in the request's list, or only asks which would be; returns which.
@@ -173,11 +179,10 @@ impl Daemon {
     /// No answer in time, or a refusal.
     pub fn collect(
         &mut self,
-        request: CollectRequest,
+        request: &CollectRequest,
         patience: Duration,
     ) -> Result<CollectResponse, DaemonError> {
-        let client = &mut self.client;
-        let mut response = answer(&self.runtime, patience, client.collect(request))?;
+        let mut response: CollectResponse = self.call("Collect", request, patience)?;
         match response.failure.take() {
             Some(failure) => Err(DaemonError::Refused(failure)),
             None => Ok(response),
@@ -189,44 +194,21 @@ impl Daemon {
     /// # Errors
     /// No answer in time.
     pub fn status(&mut self, patience: Duration) -> Result<StatusResponse, DaemonError> {
-        let client = &mut self.client;
-        answer(&self.runtime, patience, client.status(StatusRequest {}))
+        self.call("Status", &StatusRequest {}, patience)
     }
-}
 
-fn answer<T>(
-    runtime: &Runtime,
-    patience: Duration,
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, DaemonError> {
-    // The timer belongs to the runtime, so it is made inside.
-    let outcome = runtime.block_on(async { tokio::time::timeout(patience, call).await });
-    match outcome {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(DaemonError::Call(Box::new(status))),
-        Err(_) => Err(DaemonError::Late(patience)),
-    }
-}
-
-async fn connected(patience: Duration) -> Result<Channel, DaemonError> {
-    let until = Instant::now() + patience;
-    let mut pause = PAUSE_MIN;
-    loop {
-        // The address is never resolved: the connector goes to the socket whatever it says.
-        let endpoint = Endpoint::from_static("http://ipamd");
-        let connector = service_fn(|_| async { UnixStream::connect(SOCKET_PATH).await.map(TokioIo::new) });
-        let left = until.saturating_duration_since(Instant::now());
-        // Even without patience one attempt is made; a listening daemon accepts at once.
-        let attempt =
-            tokio::time::timeout(left.max(PAUSE_MAX), endpoint.connect_with_connector(connector)).await;
-        match attempt {
-            Ok(Ok(channel)) => return Ok(channel),
-            Ok(Err(error)) if Instant::now() + pause >= until => return Err(DaemonError::Absent(error)),
-            Err(_) if Instant::now() >= until => return Err(DaemonError::Late(patience)),
-            Ok(Err(_)) | Err(_) => {}
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+    fn call<T: Message + Default>(
+        &mut self,
+        method: &'static str,
+        request: &impl Message,
+        patience: Duration,
+    ) -> Result<T, DaemonError> {
+        self.connection.call(method, request, Instant::now() + patience).map_err(|error| match error {
+            CallError::Late => DaemonError::Late(patience),
+            CallError::Status(status) => DaemonError::Call(status),
+            CallError::Broken(wrong) => DaemonError::Unknown { method, wrong },
+            gone @ (CallError::Lost(_) | CallError::Closed) => DaemonError::Lost(gone.into()),
+        })
     }
 }
 
@@ -261,6 +243,7 @@ mod tests {
     fn a_daemon_that_failed_midway_is_away() {
         assert!(DaemonError::Call(Box::new(Status::unavailable("gone"))).is_away());
         assert!(DaemonError::Late(Duration::ZERO).is_away());
+        assert!(DaemonError::Lost(CallError::Closed.into()).is_away());
         assert!(!DaemonError::Call(Box::new(Status::invalid_argument("no"))).is_away());
         assert_eq!(DaemonError::Call(Box::new(Status::unimplemented("no"))).to_cni("x").code, PROTOCOL);
     }

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Kept of the deadline for wiring, answering and undoing. *Source*: our choice; wiring takes milliseconds.
 const RESERVE: Duration = Duration::from_secs(2);
 
+/// Pause before a daemon that went away during the request is asked again. *Source*: our choice.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A wired pod: the result to print, and how to take it all back should nobody be there to read it.
 #[derive(Debug)]
 pub(crate) struct Wired {
@@ -37,8 +40,10 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<Wired, CniError> {
     if conf.prev_result_malformed {
         return Err(CniError::new(DECODE, "prevResult is not an object"));
     }
+    // The daemon accepts and greets while we look. Whether it is there at all is not the question yet.
+    let greeted = Daemon::connect(Duration::ZERO).ok();
     let mut net = look(invocation)?;
-    let (mut daemon, allocation) = allocate(call, log)?;
+    let (mut daemon, allocation) = allocate(call, greeted, log)?;
     let mut undo = Undo::of(call, &allocation);
     let wiring = match attach::wiring(invocation, conf, &allocation) {
         Ok(wiring) => wiring,
@@ -108,13 +113,20 @@ pub(super) fn open_netns(invocation: &Invocation) -> Result<Netns, CniError> {
 }
 
 /// Asks for the address. A daemon that goes away meanwhile is asked again: the same request gets the same answer.
-fn allocate(call: &Call<'_>, log: &mut Log) -> Result<(Daemon, Allocation), CniError> {
+fn allocate(
+    call: &Call<'_>,
+    mut greeted: Option<Daemon>,
+    log: &mut Log,
+) -> Result<(Daemon, Allocation), CniError> {
     let Call { invocation, conf, started } = *call;
     let deadlines = &conf.deadlines;
     let left = || started.left(deadlines.add).saturating_sub(RESERVE.min(deadlines.add / 10));
     loop {
         let patience = started.left(deadlines.connect).min(left());
-        let mut daemon = Daemon::connect(patience).map_err(|e| crate::daemon::away(&e))?;
+        let mut daemon = match greeted.take() {
+            Some(daemon) => daemon,
+            None => Daemon::connect(patience).map_err(|e| crate::daemon::away(&e))?,
+        };
         let patience = left();
         let request = AllocateRequest {
             sandbox: Some(attach::sandbox(invocation, conf)),
@@ -124,10 +136,11 @@ fn allocate(call: &Call<'_>, log: &mut Log) -> Result<(Daemon, Allocation), CniE
             patience_ms: u64::try_from((patience - patience / 10).as_millis()).unwrap_or(u64::MAX),
             netns: invocation.netns.clone(),
         };
-        match daemon.allocate(request, patience) {
+        match daemon.allocate(&request, patience) {
             Ok(allocation) => return Ok((daemon, allocation)),
             Err(error) if error.is_away() && !left().is_zero() && !matches!(error, DaemonError::Late(_)) => {
                 log.warn("ipamd went away during the request; asking again", &[("error", &chain(&error))]);
+                std::thread::sleep(PAUSE.min(left()));
             }
             Err(error) => {
                 if error.is_away() {
@@ -189,7 +202,7 @@ impl Undo {
             started_boottime_ms: self.boottime_ms,
             host_interface: String::new(),
         };
-        if let Err(error) = daemon.release(request, RESERVE) {
+        if let Err(error) = daemon.release(&request, RESERVE) {
             log.warn("cannot give the address back; left a pending release", &[("error", &chain(&error))]);
             self.leave_behind(log);
         }

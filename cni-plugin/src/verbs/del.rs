@@ -31,8 +31,7 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
         host_interface: link.clone().unwrap_or_default(),
     };
     let left = || started.left(conf.deadlines.del);
-    let outcome =
-        Daemon::connect(std::time::Duration::ZERO).and_then(|mut d| d.release(request.clone(), left()));
+    let outcome = Daemon::connect(std::time::Duration::ZERO).and_then(|mut d| d.release(&request, left()));
     match outcome {
         Ok(addresses) => {
             log.info(

@@ -37,7 +37,7 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
     let left = || started.left(conf.deadlines.del);
     let mut daemon = Daemon::connect(left().min(conf.deadlines.status)).map_err(|e| daemon::away(&e))?;
     let refused = |e: daemon::DaemonError| e.to_cni("cannot collect");
-    let dead = daemon.collect(request.clone(), left()).map_err(refused)?;
+    let dead = daemon.collect(&request, left()).map_err(refused)?;
     let links = links_of(&dead.collected)?;
     let held = usize::try_from(dead.held).unwrap_or(usize::MAX);
     if links.len() >= LIVING_MIN && links.len().saturating_mul(2) > held {
@@ -45,7 +45,7 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
     }
     let failures = take_away(&links, &mut request, log);
     request.dry_run = false;
-    let collected = daemon.collect(request, left()).map_err(refused)?.collected;
+    let collected = daemon.collect(&request, left()).map_err(refused)?.collected;
     for one in &collected {
         let reason = "the runtime no longer lists it";
         log.info("collected", &[("sandbox", &one.container_id), ("ifname", &one.ifname), ("reason", reason)]);

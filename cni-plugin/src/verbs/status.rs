@@ -22,7 +22,9 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
             Some(failure) => format!("{}: {}", failure.cause, failure.message),
             None => "ipamd does not say why".to_owned(),
         })),
-        Err(error @ (DaemonError::Unknown(_) | DaemonError::Refused(_))) => Err(unavailable(chain(&error))),
+        Err(error @ (DaemonError::Unknown { .. } | DaemonError::Refused(_))) => {
+            Err(unavailable(chain(&error)))
+        }
         Err(error) if heartbeat::within(conf.deadlines.grace) => {
             log.debug("ipamd does not answer but was alive a moment ago", &[("error", &chain(&error))]);
             Ok(())

@@ -43,8 +43,10 @@ pub struct State {
     pub ready: bool,
     /// Releases that came in, with their host interface.
     pub released: Vec<(Key, String)>,
-    /// How many Allocates came in.
+    /// How many Allocates were carried out.
     pub allocates: usize,
+    /// How many Allocates came in.
+    pub asked: usize,
 }
 
 /// A running daemon; stops when dropped.
@@ -77,6 +79,7 @@ impl FakeIpamd {
             ready: true,
             released: Vec::new(),
             allocates: 0,
+            asked: 0,
         };
         let mut daemon = Self { state: Arc::new(Mutex::new(state)), runtime: None };
         daemon.resume();
@@ -206,7 +209,11 @@ impl Ipam for Service {
         &self,
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
-        let delay = self.state().delay;
+        let delay = {
+            let mut state = self.state();
+            state.asked += 1;
+            state.delay
+        };
         // Even a sleep of no time takes a timer's tick.
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
