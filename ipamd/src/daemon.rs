@@ -18,7 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Driver, Handle, Message};
 use crate::executors::{
-    Executors, ec2::Ec2Executor, host::HostExecutor, links::LinkReaper, persist::PersistExecutor,
+    Executors,
+    ec2::Ec2Executor,
+    host::HostExecutor,
+    links::{self, LinkReaper},
+    persist::PersistExecutor,
 };
 use crate::rpc::{listen, server::IpamService};
 use crate::start::{self, FirstLook};
@@ -74,14 +78,16 @@ impl Daemon {
         host.apply_node(node_config.clone()).await.context("cannot set up node networking")?;
 
         let (pool, look, ledger) = node.begin(settings).await?;
-        let (persist, writer) = PersistExecutor::start(ledger, driver.clone())?;
+        let (mut persist, writer) =
+            PersistExecutor::start(ledger, &settings.paths.ledger_dir, driver.clone())?;
         persist.compact(pool.snapshot());
         let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
         let executors = Executors::new(calls, host.clone(), persist);
         let (on_ready, ready) = oneshot::channel();
         let running = tokio::spawn(Driver::new(pool, inbox, executors, on_ready).run());
 
-        let links = LinkReaper::start(open_net()?)?;
+        let nets: anyhow::Result<Vec<NodeNet>> = (0..links::THREADS).map(|_| open_net()).collect();
+        let links = LinkReaper::start(nets?)?;
         let service = IpamService::new(driver.clone(), links);
         let stop_serving = CancellationToken::new();
         let listener = listen::bind(&settings.paths.socket)?;

@@ -102,11 +102,14 @@ impl Handle {
         self.sender.blocking_send(message).map_err(|_| Gone)
     }
 
-    /// Sends without waiting; for drop guards. A full queue loses the message, which may only be a courtesy.
-    pub fn try_send(&self, message: Message) {
-        if self.sender.try_send(message).is_err() {
+    /// Sends without waiting; for drop guards. A full queue loses the message, which may only be a courtesy. Returns
+    /// whether it was taken.
+    pub fn try_send(&self, message: Message) -> bool {
+        let taken = self.sender.try_send(message).is_ok();
+        if !taken {
             tracing::debug!("the driver's queue is full; a courtesy message is dropped");
         }
+        taken
     }
 }
 
@@ -196,26 +199,33 @@ impl Driver {
         }
     }
 
+    /// Hands an input to the pool, and whatever happened at once in consequence.
     fn handle(&mut self, input: Input) {
-        let now = clock::now();
-        tracing::trace!(?input, "input");
-        let mut effects = std::mem::take(&mut self.effects);
-        self.pool.handle(now, input, &mut effects);
-        for effect in effects.drain(..) {
-            self.carry_out(effect);
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let now = clock::now();
+            tracing::trace!(?input, "input");
+            let mut effects = std::mem::take(&mut self.effects);
+            self.pool.handle(now, input, &mut effects);
+            for effect in effects.drain(..) {
+                // A later revision on disk means that the earlier ones are.
+                next = self.carry_out(effect).or(next);
+            }
+            self.effects = effects;
         }
-        self.effects = effects;
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    /// Returns what happened at once.
+    fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         tracing::trace!(?effect, "effect");
         match effect {
-            Effect::Persist { revision, records } => self.executors.persist(revision, records),
+            Effect::Persist { revision, records } => return self.executors.persist(revision, records),
             Effect::Reply { request, answer } => self.reply(request, answer),
             Effect::Ec2 { op, call } => self.executors.ec2(op, call),
             Effect::Host { op, change } => self.executors.host(op, change),
             Effect::Explain(cause) => explain(&cause),
         }
+        None
     }
 
     fn reply(&mut self, request: RequestId, answer: Answer) {

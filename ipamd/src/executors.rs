@@ -8,7 +8,7 @@ pub mod persist;
 
 use std::cell::Cell;
 
-use podwire_pool::{Ec2Call, HostChange, OpId, Record, Revision};
+use podwire_pool::{Ec2Call, HostChange, Input, OpId, Record, Revision};
 
 /// The executors as the driver sees them: none of these calls waits.
 #[derive(Debug)]
@@ -26,13 +26,13 @@ impl Executors {
         Self { ec2, host, persist, last_op: Cell::new(OpId(0)) }
     }
 
-    /// Appends records to the ledger.
-    pub fn persist(&self, revision: Revision, records: Vec<Record>) {
-        self.persist.append(revision, records);
+    /// Appends records to the ledger. What this returns has happened already; otherwise it comes as a message.
+    pub fn persist(&mut self, revision: Revision, records: Vec<Record>) -> Option<Input> {
+        self.persist.append(revision, records)
     }
 
     /// Rewrites the ledger from the present state.
-    pub fn compact(&self, snapshot: Vec<Record>) {
+    pub fn compact(&mut self, snapshot: Vec<Record>) {
         self.persist.compact(snapshot);
     }
 
