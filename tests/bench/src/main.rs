@@ -5,13 +5,18 @@
 
 mod account;
 mod burst;
+mod busy;
 mod deletion;
 mod figures;
 mod floor;
+mod forward;
 mod many;
+mod node;
 mod one;
 mod plugin;
+mod rounds;
 mod stage;
+mod tcp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +70,17 @@ const SECTIONS: &[Section] = &[
         run: account::run,
     },
     Section { name: "many", about: "growth to 250 pods, and all of them deleted at once", run: many::run },
+    Section { name: "busy", about: "110 ADDs at once while every processor is busy", run: busy::run },
+    Section {
+        name: "forward",
+        about: "cost of a pod's packet with 1, 250 and 737 pods, beside a rule for each pod",
+        run: forward::run,
+    },
+    Section {
+        name: "tcp",
+        about: "TCP between pods of two nodes, beside plain routes and beside the nodes",
+        run: tcp::run,
+    },
 ];
 
 fn main() -> ExitCode {

@@ -1,5 +1,6 @@
-//! Growth to 250 pods one by one, and all of them deleted at once.
+//! Growth to 250 pods one by one, and all of them deleted at once while others are added.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use podwire_e2e::report::say;
@@ -10,6 +11,8 @@ use crate::stage::Stage;
 
 /// Pods on the node at the end. *Source*: EKS's recommended largest max-pods.
 const MANY: usize = 250;
+/// Further pods, added while those are deleted: the pool holds 272 addresses.
+const OTHERS: usize = 20;
 
 /// Measures.
 ///
@@ -20,12 +23,10 @@ pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()> {
         say("  left out by --quick");
         return Ok(());
     }
-    let stage = Stage::start("many", MANY)?;
+    let stage = Stage::start("many", MANY + OTHERS)?;
     let Stage { worker, conf, .. } = &stage;
     let subjects: Vec<Subject> = (0..MANY).map(|n| Subject::new(n, 0)).collect();
-    let add_all =
-        || subjects.iter().map(|s| plugin::run("ADD", s, conf)).collect::<anyhow::Result<Vec<Duration>>>();
-    let adds = worker.node.enter(add_all)??;
+    let adds = worker.node.enter(|| one_by_one(&subjects, conf))??;
     figures.note("daemon_rss_mib", mib(worker.daemon.rss_kib()? * 1024), "MiB", "with 250 pods");
     let drain = worker.node.enter(|| plugin::all_at_once("DEL", &subjects, conf))??;
     let rss = mib(worker.daemon.rss_kib()? * 1024);
@@ -37,5 +38,46 @@ pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()> {
     let ms = drain.as_secs_f64() * 1000.0;
     figures.judge("drain_250_ms", ms, "ms", Must::AtMost(1000.0), "250 DELs at once");
     figures.note("daemon_rss_after_drain_mib", rss, "MiB", "right after them");
+    meanwhile(&stage, &subjects, figures)?;
     stage.stop()
+}
+
+fn one_by_one(subjects: &[Subject], conf: &[u8]) -> anyhow::Result<Vec<Duration>> {
+    subjects.iter().map(|subject| plugin::run("ADD", subject, conf)).collect()
+}
+
+/// Drains again and again, and adds other pods one by one as long as a drain goes on.
+fn meanwhile(stage: &Stage, subjects: &[Subject], figures: &mut Figures) -> anyhow::Result<()> {
+    let Stage { worker, conf, .. } = stage;
+    let others: Vec<Subject> = (MANY..MANY + OTHERS).map(|n| Subject::new(n, 0)).collect();
+    let (mut taken, mut drains) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        worker.node.enter(|| one_by_one(subjects, conf))??;
+        let drained = AtomicBool::new(false);
+        let (drain, adds) = std::thread::scope(|scope| {
+            let drain = scope.spawn(|| {
+                let took = worker.node.enter(|| plugin::all_at_once("DEL", subjects, conf));
+                drained.store(true, Ordering::Relaxed);
+                anyhow::Ok(took??)
+            });
+            let add = |subject: &Subject| worker.node.enter(|| plugin::run("ADD", subject, conf));
+            let adds: anyhow::Result<Vec<Duration>> =
+                others.iter().take_while(|_| !drained.load(Ordering::Relaxed)).map(|s| add(s)?).collect();
+            (drain.join(), adds)
+        });
+        drains.push(drain.map_err(|_| anyhow::anyhow!("a thread died"))??);
+        let adds = adds?;
+        worker.node.enter(|| plugin::all_at_once("DEL", &others[..adds.len()], conf))??;
+        taken.extend(adds);
+    }
+    let count = taken.len();
+    let (adds, drains) = (Samples::new(taken), Samples::new(drains));
+    let remark = format!(
+        "of {count} in 8 drains, p50 {:.1}, p90 {:.1}, drain p50 {:.0}",
+        adds.p50(),
+        adds.percentile(90),
+        drains.p50()
+    );
+    figures.judge("add_during_drain_p99_ms", adds.percentile(99), "ms", Must::AtMost(25.0), &remark);
+    Ok(())
 }

@@ -48,19 +48,26 @@ pub(crate) fn run(verb: &str, subject: &Subject, conf: &[u8]) -> anyhow::Result<
     Ok(took)
 }
 
-/// ADDs all at once; returns when the last one is done.
+/// Executes a verb for all at once; returns when the last one is done.
 ///
 /// # Errors
 /// One fails.
 pub(crate) fn all_at_once(verb: &str, subjects: &[Subject], conf: &[u8]) -> anyhow::Result<Duration> {
     let began = Instant::now();
+    each_at_once(verb, subjects, conf)?;
+    Ok(began.elapsed())
+}
+
+/// Executes a verb for all at once; returns how long each took.
+///
+/// # Errors
+/// One fails.
+pub(crate) fn each_at_once(verb: &str, subjects: &[Subject], conf: &[u8]) -> anyhow::Result<Vec<Duration>> {
     std::thread::scope(|scope| {
         let runs: Vec<_> =
             subjects.iter().map(|subject| scope.spawn(move || run(verb, subject, conf))).collect();
-        runs.into_iter()
-            .try_for_each(|run| run.join().map_err(|_| anyhow::anyhow!("a thread died"))?.map(|_| ()))
-    })?;
-    Ok(began.elapsed())
+        runs.into_iter().map(|run| run.join().map_err(|_| anyhow::anyhow!("a thread died"))?).collect()
+    })
 }
 
 /// Executes a program that does nothing; the cost of a process as such.
