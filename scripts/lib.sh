@@ -47,7 +47,7 @@ host_triple() { rustc -vV | sed -n 's/^host: //p'; }
 need_packages() {
     local missing=()
     local pair
-    for pair in ip:iproute2 nft:nftables ping:iputils-ping conntrack:conntrack python3:python3 jq:jq ps:procps curl:curl time:time \
+    for pair in ip:iproute2 nft:nftables ping:iputils-ping conntrack:conntrack python3:python3 jq:jq ps:procps curl:curl time:time strace:strace \
         cc:gcc readelf:binutils pkg-config:pkg-config unshare:util-linux; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done

@@ -139,7 +139,18 @@ impl Runtime {
     /// When it cannot be executed.
     #[must_use]
     pub fn spawn(&self, env: &[(String, String)], stdin: &str) -> std::process::Child {
-        let mut child = Command::new(&self.binary)
+        self.spawn_by(&[], env, stdin)
+    }
+
+    /// Starts the plugin by another program, given with its arguments, such as one that watches it.
+    ///
+    /// # Panics
+    /// When it cannot be executed.
+    #[must_use]
+    pub fn spawn_by(&self, by: &[&str], env: &[(String, String)], stdin: &str) -> std::process::Child {
+        let words: Vec<&str> = by.iter().copied().chain([self.binary.as_str()]).collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .env_clear()
             .envs(env.iter().map(|(k, v)| (k, v)))
             .current_dir("/")
