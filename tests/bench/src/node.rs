@@ -73,7 +73,7 @@ impl Node {
         let mut node = Self { ns, a, b, number, _net: None };
         node.ns.run(&format!(
             "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-             ip addr add 10.0.0.11/24 dev eth0; ip link set eth0 up
+             ip addr add 10.0.0.11/24 dev eth0; ip link set eth0 up; ip route add default via 10.0.0.1 dev eth0
              ip addr add 10.{number}.0.12/16 dev eth1 noprefixroute; ip link set eth1 up"
         ));
         // Before the pods, as the daemon does.
@@ -149,7 +149,10 @@ impl Node {
     fn rule_per_pod(&self, pods: u16) -> anyhow::Result<()> {
         self.by_eth1("2")?;
         let mut rules = String::new();
-        for index in 0..pods {
+        // The kernel walks rules in the order they were made; the pods that are measured come in the middle, as any does.
+        let others = 2..pods;
+        let half = others.len() / 2;
+        for index in others.clone().take(half).chain(0..2).chain(others.skip(half)) {
             let pod = self.pod_address(index);
             // Writing to a String cannot fail.
             let _ = writeln!(rules, "rule add to {pod}/32 lookup main prio 512");
