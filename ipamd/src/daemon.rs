@@ -1,6 +1,7 @@
 //! The daemon: puts the parts together, in the order that keeps pods safe, and takes them apart again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,7 +9,7 @@ use ipnetwork::IpNetwork;
 use podwire_config::Settings;
 use podwire_ec2::imds::NodeFacts;
 use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
-use podwire_hostnet::{NodeNet, PodLink};
+use podwire_hostnet::{NodeNet, PodLink, Watch};
 use podwire_ledger::{Aside, Ledger, Opened};
 use podwire_pool::{BootId, Ec2Answer, Ec2Call, Input, ObservedEni, OpId, Pool, Snapshot, SnapshotSource};
 use tokio::runtime::Handle as Runtime;
@@ -20,7 +21,7 @@ use crate::driver::{Driver, Handle, Message};
 use crate::executors::{
     Executors,
     ec2::Ec2Executor,
-    host::HostExecutor,
+    host::{HostCounters, HostExecutor},
     links::{self, LinkReaper},
     persist::PersistExecutor,
 };
@@ -55,6 +56,7 @@ struct Daemon {
     running: JoinHandle<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     stop_serving: CancellationToken,
+    counters: Arc<HostCounters>,
     writer: std::thread::JoinHandle<()>,
     helpers: Vec<JoinHandle<()>>,
 }
@@ -75,12 +77,14 @@ impl Daemon {
         let (driver, inbox) = Handle::channel();
         let host = node.host(settings, &driver)?;
         let node_config = node::config(&node.facts, settings);
+        node::try_kernel(&node_config)?;
         host.apply_node(node_config.clone()).await.context("cannot set up node networking")?;
 
         let (pool, look, ledger) = node.begin(settings).await?;
         let (mut persist, writer) =
             PersistExecutor::start(ledger, &settings.paths.ledger_dir, driver.clone())?;
         persist.compact(pool.snapshot());
+        let counters = host.counters();
         let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
         let executors = Executors::new(calls, host.clone(), persist);
         let (on_ready, ready) = oneshot::channel();
@@ -102,7 +106,7 @@ impl Daemon {
             tokio::spawn(when_ready(ready, settings.clone())),
         ];
         let socket = settings.paths.socket.clone();
-        Ok(Self { _only: only, socket, driver, running, serving, stop_serving, writer, helpers })
+        Ok(Self { _only: only, socket, driver, running, serving, stop_serving, counters, writer, helpers })
     }
 
     async fn serve(mut self, stop: CancellationToken) -> anyhow::Result<()> {
@@ -145,7 +149,8 @@ impl Daemon {
         if let Err(error) = std::fs::remove_file(&self.socket) {
             tracing::debug!(%error, "the socket was gone already");
         }
-        tracing::info!("stopped; pods keep running");
+        let (drift_repaired, quarrels) = (self.counters.all_repaired(), self.counters.quarrels());
+        tracing::info!(drift_repaired, quarrels, "stopped; pods keep running");
         Ok(())
     }
 }
@@ -177,7 +182,9 @@ impl Node {
 
     fn host(&self, settings: &Settings, driver: &Handle) -> anyhow::Result<HostExecutor> {
         let mtu = settings.network.eni_mtu;
-        Ok(HostExecutor::start(open_net()?, driver.clone(), self.imds.clone(), mtu, Runtime::current())?)
+        let watch = Watch::open().context("cannot watch the host's networking")?;
+        let (net, imds) = (open_net()?, self.imds.clone());
+        Ok(HostExecutor::start(net, watch, driver.clone(), imds, mtu, Runtime::current())?)
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use ipnetwork::IpNetwork;
 use podwire_config::Settings;
 use podwire_config::settings::network::RandomizeSnat;
 use podwire_ec2::imds::{Imds, NodeFacts};
+use podwire_hostnet::features::{self, Missing, Wanted};
 use podwire_hostnet::{NodeConfig, RandomSnat};
 
 use crate::executors::host::HostExecutor;
@@ -29,9 +31,29 @@ pub fn config(facts: &NodeFacts, settings: &Settings) -> NodeConfig {
             RandomizeSnat::None => RandomSnat::None,
         },
         node_port_support: network.node_port_support,
+        external_service_cidrs: network.external_service_cidrs.iter().copied().map(IpNetwork::V4).collect(),
         veth_prefix: network.veth_prefix.clone(),
         eni_mtu: network.eni_mtu,
     }
+}
+
+/// Tells what the kernel lacks, before anything is changed.
+///
+/// # Errors
+/// It lacks something without which the node cannot serve pods.
+pub fn try_kernel(config: &NodeConfig) -> anyhow::Result<()> {
+    let wanted = Wanted { snat: !config.external_snat, node_port: config.node_port_support };
+    let missing = features::missing(wanted).context("cannot ask the kernel what it can do")?;
+    for Missing { feature, lost, required } in &missing {
+        tracing::error!(feature, lost, required, "the kernel lacks a feature");
+    }
+    let required: Vec<&str> = missing.iter().filter(|m| m.required).map(|m| m.feature).collect();
+    anyhow::ensure!(
+        required.is_empty(),
+        "the kernel lacks {}; load the modules or use another kernel (5.10 or newer)",
+        required.join(", ")
+    );
+    Ok(())
 }
 
 /// Looks at the VPC's CIDRs until the daemon ends; a new one is exempt from SNAT from then on.

@@ -100,8 +100,12 @@ fn stale_sets(wanted: &Ruleset, seen: &Seen) -> Vec<Step> {
 
 /// Whether a chain is one of those kept for each ENI.
 fn of_an_eni(chain: &str) -> bool {
-    let number = chain.strip_prefix("eni-").or_else(|| chain.strip_prefix("arrival-"));
-    number.is_some_and(|n| n.parse::<u32>().is_ok())
+    number_of(chain).is_some()
+}
+
+/// The number of the ENI for which a chain is kept.
+pub(crate) fn number_of(chain: &str) -> Option<u32> {
+    chain.strip_prefix("eni-").or_else(|| chain.strip_prefix("arrival-"))?.parse().ok()
 }
 
 fn elements(set: &Set, seen: Option<&SeenSet>, wanted: &Ruleset, strangers: Strangers) -> Vec<Step> {

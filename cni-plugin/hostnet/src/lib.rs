@@ -10,6 +10,7 @@
 
 mod diff;
 mod error;
+pub mod features;
 mod names;
 mod netlink;
 mod netns;
@@ -28,6 +29,6 @@ pub use error::{HostError, chain, mac_text};
 pub use names::{Attachment, host_ifname, is_host_mac};
 pub use netlink::NetlinkError;
 pub use netns::Netns;
-pub use node::{NodeNet, PodLink, Watch};
+pub use node::{Change, NodeNet, Noticed, Part, PodLink, Repair, Waker, Watch};
 pub use numbers::EniSlot;
 pub use plan::{EniConfig, NodeConfig, RandomSnat};

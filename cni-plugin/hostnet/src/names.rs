@@ -72,13 +72,23 @@ pub fn host_ifname(prefix: &str, namespace: &str, pod: &str, attachment: &Attach
     format!("{prefix}{}", suffix(&key))
 }
 
+/// What a name that [`host_ifname`] made starts with; `None` for any other name.
+pub(crate) fn prefix_of(name: &str) -> Option<&str> {
+    let (prefix, digits) = name.split_at_checked(name.len().checked_sub(SUFFIX_LEN)?)?;
+    let is_ours = !prefix.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_ours.then_some(prefix)
+}
+
+/// Hex digits in a name. *Source*: incumbent-behaviour §2.3.
+const SUFFIX_LEN: usize = 11;
+
 fn suffix(key: &str) -> String {
     use std::fmt::Write as _;
     let mut hex = String::with_capacity(12);
     for byte in Sha1::digest(key).iter().take(6) {
         write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
     }
-    hex.truncate(11);
+    hex.truncate(SUFFIX_LEN);
     hex
 }
 
@@ -97,6 +107,8 @@ mod tests {
         assert_eq!(name("kube-system", "coredns-57ff979f67-qqbdh"), "enib5faff8a083");
         assert_eq!(name("kube-system", "coredns-57ff979f67-8ns9b"), "eni9571956a6cc");
         assert_eq!(name("default", "sample-pod"), "enicc21c2d7785");
+        assert_eq!(prefix_of("enicc21c2d7785"), Some("eni"));
+        assert_eq!([prefix_of("cc21c2d7785"), prefix_of("eth0"), prefix_of("dockercc21c2d778x")], [None; 3]);
         assert_eq!(name("kube-system", "web-2"), "enica82d32c244");
     }
 

@@ -3,29 +3,43 @@
 //! Every operation reads what the kernel holds, compares it with the plan and changes only what differs, so that a second
 //! application changes nothing and a restart is not felt by pods. Pod links are never made here.
 
+mod change;
 mod drift;
 mod eni;
 mod flush;
 mod links;
+mod pods;
+mod prune;
+mod repair;
 
-pub use drift::Watch;
+pub use change::{Change, Part};
+pub use drift::{Noticed, Waker, Watch};
 pub use links::PodLink;
+pub use repair::Repair;
+
+use change::{Edit, Made};
 
 use crate::diff::{self, Strangers};
 use crate::error::{During, HostError};
+use crate::names;
 use crate::netlink::link::Link;
+use crate::netlink::route::is_host;
 use crate::netlink::rule::{self, Rule};
 use crate::netlink::socket::Socket;
 use crate::netlink::uapi::AF_INET;
 use crate::nft::read;
 use crate::nft::transaction::{Step, commit};
-use crate::numbers::{EniSlot, PRIORITY_ENI_MARK, PRIORITY_ENI_SOURCE, RP_FILTER_LOOSE};
+use crate::numbers::{
+    EniSlot, PRIORITY_ENI_MARK, PRIORITY_ENI_SOURCE, PRIORITY_MAIN, PRIORITY_PODS, PROTOCOL, RP_FILTER_LOOSE,
+    TABLE_MAIN,
+};
 use crate::plan::ruleset::{self, Placed, SOURCES};
 use crate::plan::{EniConfig, NodeConfig, routing};
 use crate::sysctl;
 use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// An ENI that has been set up, and its device.
 #[derive(Debug)]
@@ -40,9 +54,11 @@ pub struct NodeNet {
     route: Socket,
     filter: Socket,
     node: Option<(NodeConfig, u32)>,
+    /// What names of running pods' links start with that were made under another setting.
+    older_prefixes: BTreeSet<String>,
     enis: BTreeMap<EniSlot, Ready>,
     strangers: Strangers,
-    changes: u64,
+    made: Made,
 }
 
 impl NodeNet {
@@ -55,16 +71,26 @@ impl NodeNet {
             route: Socket::route().during(|| "open a routing socket".into())?,
             filter: Socket::netfilter().during(|| "open a netfilter socket".into())?,
             node: None,
+            older_prefixes: BTreeSet::new(),
             enis: BTreeMap::new(),
             strangers: Strangers::Keep,
-            changes: 0,
+            made: Made::default(),
         })
     }
 
     /// How many changes of the kernel have been made so far; applying what is there already adds none.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.changes
+        self.made.count()
+    }
+
+    /// The changes made since the last call, in words.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.made.take()
+    }
+
+    fn note(&mut self, part: Part, what: String) {
+        self.made.note(Change { part, what });
     }
 
     /// Makes the node's own part so: forwarding, the primary ENI's MTU and reverse-path filter, rules, ruleset.
@@ -76,24 +102,23 @@ impl NodeNet {
     /// The primary device is not there, or the kernel refuses a change.
     pub fn apply_node(&mut self, node: &NodeConfig) -> Result<(), HostError> {
         check(node)?;
-        self.changes += u64::from(sysctl::ensure("/proc/sys/net/ipv4/ip_forward", "1")?);
+        self.sync_forwarding()?;
         let primary = eni::by_mac(&mut self.route, node.primary_mac)?
             .ok_or(HostError::NoDevice { mac: node.primary_mac })?;
         self.tune_device(&primary, node.eni_mtu)?;
         self.node = Some((node.clone(), primary.index));
+        self.older_prefixes =
+            self.pods()?.iter().filter_map(|pod| names::prefix_of(&pod.name)).map(str::to_owned).collect();
+        self.older_prefixes.remove(&node.veth_prefix);
         self.sync_rules()?;
         self.sync_ruleset()
     }
 
-    /// Removes rules and ruleset parts of every ENI that has not been applied since this value was opened.
-    /// Call it once, when all of the node's ENIs have been.
-    ///
-    /// # Errors
-    /// The node has not been applied, or the kernel refuses a change.
-    pub fn prune(&mut self) -> Result<(), HostError> {
-        self.strangers = Strangers::Remove;
-        self.sync_rules()?;
-        self.sync_ruleset()
+    fn sync_forwarding(&mut self) -> Result<(), HostError> {
+        if sysctl::ensure("/proc/sys/net/ipv4/ip_forward", "1")? {
+            self.note(Part::Forwarding, "set ip_forward to 1".into());
+        }
+        Ok(())
     }
 
     /// Adds addresses or prefixes that EC2 has assigned to an ENI: what pods may send from through it.
@@ -104,7 +129,8 @@ impl NodeNet {
         let sources = &mut self.ready(slot)?.config.sources;
         let new: Vec<IpNetwork> = nets.iter().copied().filter(|n| !sources.contains(n)).collect();
         sources.extend(&new);
-        self.change_sources(slot, &new, Step::AddElements)
+        self.change_sources(slot, &new, Step::AddElements)?;
+        self.forget_rules(&new)
     }
 
     /// Takes addresses or prefixes of an ENI away.
@@ -151,7 +177,7 @@ impl NodeNet {
         let elements = ruleset::source_elements(mark, nets);
         match commit(&mut self.filter, &[step(SOURCES, elements)]) {
             Ok(()) => {
-                self.changes += 1;
+                self.note(Part::Ruleset, format!("changed the sources of ENI chain {mark}"));
                 Ok(())
             }
             Err(error) if error.is_absent() || error.errno() == Some(Errno::EXIST) => self.sync_ruleset(),
@@ -165,33 +191,49 @@ impl NodeNet {
     /// and leads to the primary ENI (design D15).
     fn tune_device(&mut self, link: &Link, mtu: u32) -> Result<(), HostError> {
         use crate::netlink::link::{Key, set_mtu, set_rp_filter, set_up};
-        let mut batch = Vec::new();
+        let mut edits = Vec::new();
+        let name = &link.name;
         if link.rp_filter != Some(RP_FILTER_LOOSE) {
-            batch.push(set_rp_filter(link.index, RP_FILTER_LOOSE));
+            let seen = link.rp_filter.map_or_else(|| "unknown".into(), |v| v.to_string());
+            let what = format!("set rp_filter of {name} from {seen} to {RP_FILTER_LOOSE}");
+            edits.push(Edit::new(Part::ReversePath, what, set_rp_filter(link.index, RP_FILTER_LOOSE)));
         }
         if link.mtu != mtu {
-            batch.push(set_mtu(link.index, mtu));
+            let what = format!("set MTU of {name} from {} to {mtu}", link.mtu);
+            edits.push(Edit::new(Part::Mtu, what, set_mtu(link.index, mtu)));
         }
         if !link.up {
-            batch.push(set_up(Key::Index(link.index)));
+            edits.push(Edit::new(Part::Link, format!("set {name} up"), set_up(Key::Index(link.index))));
         }
-        self.send(batch, || format!("set up device {}", link.name))
+        self.send(edits, || format!("set up device {name}"))
     }
 
-    fn send(
-        &mut self,
-        batch: Vec<crate::netlink::wire::Message>,
-        action: impl FnOnce() -> String,
-    ) -> Result<(), HostError> {
-        let count = batch.len();
+    fn send(&mut self, edits: Vec<Edit>, action: impl FnOnce() -> String) -> Result<(), HostError> {
+        let (changes, batch): (Vec<_>, Vec<_>) = edits.into_iter().map(|e| (e.change, e.message)).unzip();
         self.route.all(batch).during(action)?;
-        self.changes += u64::try_from(count).unwrap_or(u64::MAX);
+        changes.into_iter().for_each(|change| self.made.note(change));
         Ok(())
     }
 
     fn seen_rules(&mut self) -> Result<Vec<(Rule, bool)>, HostError> {
         let replies = self.route.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
         Ok(replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).collect())
+    }
+
+    /// Rules of others for exactly one address of these networks, where the incumbent keeps those of a pod.
+    fn foreign_rules(&mut self, nets: &[IpNetwork]) -> Result<Vec<(Rule, u8, IpAddr)>, HostError> {
+        let replies = self.route.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
+        let rules = replies.iter().filter_map(|r| rule::parse_with_protocol(r.kind, &r.payload));
+        let of_pod = rules.filter(|(_, protocol)| *protocol != PROTOCOL).filter_map(|(rule, protocol)| {
+            let net = match rule.priority {
+                PRIORITY_PODS => rule.destination.filter(|_| rule.source.is_none())?,
+                PRIORITY_ENI_MARK => rule.source.filter(|_| rule.destination.is_none())?,
+                _ => return None,
+            };
+            let address = net.ip();
+            (is_host(net) && nets.iter().any(|n| n.contains(address))).then_some((rule, protocol, address))
+        });
+        Ok(of_pod.collect())
     }
 
     fn sync_rules(&mut self) -> Result<(), HostError> {
@@ -201,27 +243,33 @@ impl NodeNet {
         let exact = self.strangers == Strangers::Remove;
         let seen = self.seen_rules()?;
         let missing = wanted.iter().filter(|w| !seen.iter().any(|(s, _)| s == *w));
-        let mut batch: Vec<_> = missing.map(rule::add).collect();
+        let mut edits: Vec<Edit> =
+            missing.map(|r| Edit::new(Part::Rule, format!("added rule {r}"), rule::add(r))).collect();
+        if !seen.iter().any(|(r, _)| r.is_main()) {
+            // Whatever `ip rule flush` takes, `main` must be looked up: the primary ENI's pods leave by it.
+            let main = Rule::all(PRIORITY_MAIN, TABLE_MAIN);
+            edits.push(Edit::new(Part::Rule, format!("added rule {main}"), rule::add_kernels(&main)));
+        }
         let of_eni = |r: &Rule| matches!(r.priority, PRIORITY_ENI_MARK | PRIORITY_ENI_SOURCE);
         let stale = seen.iter().filter(|(rule, ours)| {
             *ours && !wanted.contains(rule) && (exact || !of_eni(rule) || tables.contains(&rule.table))
         });
-        batch.extend(stale.map(|(rule, _)| rule::delete(rule)));
-        self.send(batch, || "change routing rules".into())
+        edits.extend(stale.map(|(rule, _)| removal(rule)));
+        self.send(edits, || "change routing rules".into())
     }
 
     fn remove_rules_of(&mut self, slot: EniSlot) -> Result<(), HostError> {
         let seen = self.seen_rules()?;
         let gone = seen.iter().filter(|(rule, ours)| *ours && rule.table == slot.table());
-        let batch: Vec<_> = gone.map(|(rule, _)| rule::delete(rule)).collect();
-        self.send(batch, || format!("remove the rules of table {}", slot.table()))
+        let edits = gone.map(|(rule, _)| removal(rule)).collect();
+        self.send(edits, || format!("remove the rules of table {}", slot.table()))
     }
 
     fn sync_ruleset(&mut self) -> Result<(), HostError> {
         let Some((node, primary)) = &self.node else { return Err(not_applied()) };
         let placed: Vec<Placed<'_>> =
             self.enis.values().map(|r| Placed { eni: &r.config, device: r.device }).collect();
-        let wanted = ruleset::ruleset(node, *primary, &placed);
+        let wanted = ruleset::ruleset(node, &self.older_prefixes, *primary, &placed);
         let seen = read::read(&mut self.filter).during(|| "read nft table ip podwire".into())?;
         let steps = diff::ruleset(&wanted, seen.as_ref(), self.strangers);
         self.commit(&steps)
@@ -239,9 +287,13 @@ impl NodeNet {
 
     fn commit(&mut self, steps: &[Step]) -> Result<(), HostError> {
         commit(&mut self.filter, steps).during(|| "change nft table ip podwire".into())?;
-        self.changes += u64::try_from(steps.len()).unwrap_or(u64::MAX);
+        steps.iter().for_each(|step| self.note(Part::Ruleset, step.to_string()));
         Ok(())
     }
+}
+
+fn removal(rule: &Rule) -> Edit {
+    Edit::new(Part::Rule, format!("removed rule {rule}"), rule::delete(rule))
 }
 
 /// Refuses settings that the kernel would take and understand otherwise.

@@ -50,6 +50,22 @@ impl EniSlot {
         }
         None
     }
+
+    /// The slot whose [`Self::mark`] this is.
+    #[must_use]
+    pub fn of_mark(mark: u32) -> Option<Self> {
+        let mut first = 1;
+        for block in MARK_BLOCKS {
+            let cards = block.last_card - block.first_card + 1;
+            let within = mark.checked_sub(first)?;
+            if within < cards * block.devices {
+                let (card, device) = (within / block.devices, within % block.devices);
+                return Some(Self { card: block.first_card + card, device });
+            }
+            first += cards * block.devices;
+        }
+        None
+    }
 }
 
 struct MarkBlock {
@@ -74,10 +90,15 @@ pub const TABLE_PODS: u32 = 5120;
 pub const PRIORITY_PODS: u32 = 512;
 /// Rule priority of `fwmark 0x80/0x80 lookup main`. *Source*: incumbent-behaviour §4.1.
 pub const PRIORITY_PRIMARY_MARK: u32 = 1024;
+/// Rule priority of `to <external service> lookup main`. *Source*: incumbent-behaviour §4.1.
+pub const PRIORITY_EXTERNAL_SERVICE: u32 = 1535;
 /// Rule priority of the ENI mark rules. *Source*: incumbent-behaviour §4.1, the priority of its `from <pod>` rules.
 pub const PRIORITY_ENI_MARK: u32 = 1536;
 /// Rule priority of `from <ENI primary address>`. *Source*: incumbent-behaviour §4.1.
 pub const PRIORITY_ENI_SOURCE: u32 = 32_765;
+
+/// Rule priority of the kernel's own look into `main`. *Source*: ip-rule(8).
+pub const PRIORITY_MAIN: u32 = 32_766;
 
 /// Bits of the packet and connection mark that carry an ENI's number. *Source*: design D15.
 pub const MARK_ENI: u32 = 0x7f;
@@ -115,10 +136,13 @@ mod tests {
                 if let Some(mark) = (EniSlot { card, device }).mark() {
                     assert!((1..=MARK_ENI).contains(&mark), "{card}/{device}: {mark}");
                     assert!(seen.insert(mark), "{card}/{device}: {mark} twice");
+                    assert_eq!(EniSlot::of_mark(mark), Some(EniSlot { card, device }));
                 }
             }
         }
         assert_eq!(seen.len(), 125);
+        assert_eq!(EniSlot::of_mark(0), None);
+        assert_eq!(EniSlot::of_mark(126), None);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct NodeConfig {
     pub random_snat: RandomSnat,
     /// Replies of NodePort connections leave by the ENI they came in by.
     pub node_port_support: bool,
+    /// Destinations that `main` leads to, whatever ENI a pod is on.
+    pub external_service_cidrs: Vec<IpNetwork>,
     /// What host veth names start with.
     pub veth_prefix: String,
     /// MTU of the ENIs.

@@ -8,6 +8,7 @@ mod active {
 
     thread_local! {
         static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+        static INTERRUPTED: Cell<u32> = const { Cell::new(0) };
         // `None` until a test asks: a daemon built in one go with the tests carries this code too, and must not grow.
         static SENT: RefCell<Option<Vec<(u16, bool)>>> = const { RefCell::new(None) };
     }
@@ -15,6 +16,17 @@ mod active {
     /// Lets `good` messages pass and has the kernel refuse the next one; `None` disturbs nothing.
     pub fn refuse_after(good: Option<u32>) {
         LEFT.set(good);
+    }
+
+    /// Has the next `times` lists look as if changes had interrupted them.
+    pub fn interrupt_lists(times: u32) {
+        INTERRUPTED.set(times);
+    }
+
+    pub(crate) fn interrupts() -> bool {
+        let left = INTERRUPTED.get();
+        INTERRUPTED.set(left.saturating_sub(1));
+        left > 0
     }
 
     /// Type of every message sent since the last call, and whether it asked for a list. The first call on a thread
@@ -35,14 +47,19 @@ mod active {
 }
 
 #[cfg(feature = "probe")]
-pub(crate) use active::{note, refuses};
+pub use active::{interrupt_lists, refuse_after, sent};
 #[cfg(feature = "probe")]
-pub use active::{refuse_after, sent};
+pub(crate) use active::{interrupts, note, refuses};
 
 #[cfg(not(feature = "probe"))]
 pub(crate) fn note(_kind: u16, _list: bool) {}
 
 #[cfg(not(feature = "probe"))]
 pub(crate) fn refuses() -> bool {
+    false
+}
+
+#[cfg(not(feature = "probe"))]
+pub(crate) fn interrupts() -> bool {
     false
 }

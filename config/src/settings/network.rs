@@ -48,6 +48,13 @@ pub const NODE_PORT_SUPPORT: Knob = Knob::lenient(
     Kind::Flag,
     "answers to NodePort connections leave by the ENI they came in on",
 );
+/// `AWS_EXTERNAL_SERVICE_CIDRS`.
+pub const EXTERNAL_SERVICE_CIDRS: Knob = Knob::lenient(
+    "AWS_EXTERNAL_SERVICE_CIDRS",
+    "",
+    Kind::Cidrs,
+    "destinations that are always routed by the main table, whatever ENI a pod is on",
+);
 /// `PODWIRE_LAYOUT`.
 pub const PODWIRE_LAYOUT: Knob = Knob::strict(
     "PODWIRE_LAYOUT",
@@ -65,6 +72,7 @@ pub const KNOBS: &[&Knob] = &[
     &EXCLUDE_SNAT_CIDRS,
     &RANDOMIZE_SNAT,
     &NODE_PORT_SUPPORT,
+    &EXTERNAL_SERVICE_CIDRS,
     &PODWIRE_LAYOUT,
 ];
 
@@ -108,6 +116,8 @@ pub struct Network {
     pub randomize_snat: RandomizeSnat,
     /// Answers to NodePort connections leave by the ENI they came in on.
     pub node_port_support: bool,
+    /// Destinations routed by the main table.
+    pub external_service_cidrs: Vec<Ipv4Network>,
     /// How routes and rules are laid out.
     pub layout: Layout,
 }
@@ -129,6 +139,7 @@ impl Network {
                 _ => RandomizeSnat::Prng,
             },
             node_port_support: reader.flag(&NODE_PORT_SUPPORT),
+            external_service_cidrs: reader.cidrs(&EXTERNAL_SERVICE_CIDRS),
             layout: layout(reader),
         }
     }

@@ -60,13 +60,6 @@ pub const MANAGE_ENIS_NON_SCHEDULABLE: Knob = Knob::lenient(
     Kind::Flag,
     "ENIs are managed while the node is cordoned too; podwire always does",
 );
-/// `AWS_EXTERNAL_SERVICE_CIDRS`.
-pub const EXTERNAL_SERVICE_CIDRS: Knob = Knob::lenient(
-    "AWS_EXTERNAL_SERVICE_CIDRS",
-    "",
-    Kind::Cidrs,
-    "destinations always routed by the main table",
-);
 /// `AWS_VPC_K8S_CNI_CONNMARK`.
 pub const CONNMARK: Knob = Knob::lenient(
     "AWS_VPC_K8S_CNI_CONNMARK",
@@ -89,7 +82,6 @@ pub const KNOBS: &[&Knob] = &[
     &ANNOTATE_POD_IP,
     &ENABLE_BANDWIDTH_PLUGIN,
     &MANAGE_ENIS_NON_SCHEDULABLE,
-    &EXTERNAL_SERVICE_CIDRS,
     &CONNMARK,
 ];
 
@@ -186,15 +178,6 @@ fn only_missed(reader: &mut Reader<'_>) {
         }
     }
     reader.flag(&MANAGE_ENIS_NON_SCHEDULABLE);
-    if !reader.cidrs(&EXTERNAL_SERVICE_CIDRS).is_empty() {
-        let what = "external service CIDRs have no effect yet".to_owned();
-        reader.find(
-            Severity::Warn,
-            &EXTERNAL_SERVICE_CIDRS,
-            what,
-            "check that these destinations are reached",
-        );
-    }
     if reader.text(&CONNMARK).is_some() {
         let what = "it has no effect: layout constant uses mark bits 0x7f".to_owned();
         reader.find(Severity::Info, &CONNMARK, what, "remove it");

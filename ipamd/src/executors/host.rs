@@ -1,23 +1,29 @@
-//! Changes the host's networking for the pool, on one thread that owns it. Nobody waits there for a device to appear:
-//! that happens before ([`device`]).
+//! Changes the host's networking for the pool, on one thread that owns it and repairs it. Nobody waits there for a device
+//! to appear: that happens before ([`device`]).
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+mod counters;
+mod schedule;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use podwire_ec2::Imds;
-use podwire_hostnet::{EniConfig, EniSlot, HostError, NodeConfig, NodeNet};
+use podwire_hostnet::{EniConfig, EniSlot, HostError, NodeConfig, NodeNet, Waker, Watch};
 use podwire_pool::{DeviceIndex, HostChange, Input, Mac, NetworkCard, OpId};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::oneshot;
 
 use crate::driver::{Handle, Message};
 use crate::executors::device;
+use worker::Worker;
+
+pub use counters::HostCounters;
 
 /// How long an attached ENI's device may take to appear. *Source*: our choice; EC2 needs 2–10 s (design §7, EC2 model).
 const DEVICE_PATIENCE: Duration = Duration::from_secs(30);
-/// Time for what is left to do once the device is there. *Source*: our choice; it takes milliseconds.
-const APPLY_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between questions to metadata about a new ENI's subnet. *Source*: our choice.
 const METADATA_PAUSE: Duration = Duration::from_millis(250);
 
@@ -32,6 +38,8 @@ enum Job {
 #[derive(Debug, Clone)]
 pub struct HostExecutor {
     jobs: Sender<Job>,
+    waker: Waker,
+    counters: Arc<HostCounters>,
     driver: Handle,
     imds: Imds,
     mtu: u32,
@@ -39,21 +47,29 @@ pub struct HostExecutor {
 }
 
 impl HostExecutor {
-    /// Starts the thread. `net` was opened in the node's namespace.
+    /// Starts the thread. `net` and `watch` were opened in the node's namespace.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub fn start(
         net: NodeNet,
+        watch: Watch,
         driver: Handle,
         imds: Imds,
         mtu: u32,
         runtime: Runtime,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
-        let reporter = driver.clone();
-        std::thread::Builder::new().name("hostnet".into()).spawn(move || serve(net, &inbox, &reporter))?;
-        Ok(Self { jobs, driver, imds, mtu, runtime })
+        let (waker, counters) = (watch.waker(), Arc::new(HostCounters::default()));
+        let worker = Worker::new(net, watch, inbox, driver.clone(), Arc::clone(&counters));
+        std::thread::Builder::new().name("hostnet".into()).spawn(move || worker.run())?;
+        Ok(Self { jobs, waker, counters, driver, imds, mtu, runtime })
+    }
+
+    /// What has been changed and repaired so far.
+    #[must_use]
+    pub fn counters(&self) -> Arc<HostCounters> {
+        Arc::clone(&self.counters)
     }
 
     /// Makes the node's own part so.
@@ -80,6 +96,7 @@ impl HostExecutor {
         if self.jobs.send(job).is_err() {
             tracing::error!("the host networking thread is gone");
         }
+        self.waker.wake();
     }
 
     async fn prepare(self, op: OpId, change: HostChange) {
@@ -127,44 +144,6 @@ impl HostExecutor {
     }
 }
 
-fn serve(mut net: NodeNet, inbox: &Receiver<Job>, driver: &Handle) {
-    while let Ok(job) = inbox.recv() {
-        let (op, outcome) = match job {
-            Job::Node(node, done) => {
-                if done.send(net.apply_node(&node)).is_err() {
-                    tracing::debug!("nobody waits for node networking any more");
-                }
-                continue;
-            }
-            Job::Eni(op, config) => (op, net.apply_eni(&config, APPLY_PATIENCE)),
-            Job::Change(op, change) => (op, make(&mut net, &change)),
-        };
-        let outcome = outcome.map_err(|error| {
-            let reason = explain(&error);
-            tracing::warn!(%op, reason, "host networking change failed");
-            reason.into()
-        });
-        if driver.send_blocking(Message::Happened(Input::Host { op, outcome })).is_err() {
-            break;
-        }
-    }
-}
-
-fn make(net: &mut NodeNet, change: &HostChange) -> Result<(), HostError> {
-    match change {
-        HostChange::AddSources { card, device, nets } => net.add_sources(slot(*card, *device), nets),
-        HostChange::RemoveSources { card, device, nets } => net.remove_sources(slot(*card, *device), nets),
-        HostChange::RemoveEni { eni: _, card, device } => net.remove_eni(slot(*card, *device)),
-        HostChange::Flush { address } => net.flush_address(*address),
-        // Comes as a job of its own; nothing is left to do here.
-        HostChange::ConfigureEni { .. } => Ok(()),
-    }
-}
-
 const fn slot(card: NetworkCard, device: DeviceIndex) -> EniSlot {
     EniSlot { card: card.0, device: device.0 }
-}
-
-fn explain(error: &HostError) -> String {
-    podwire_hostnet::chain(error)
 }

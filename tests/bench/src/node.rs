@@ -129,6 +129,7 @@ impl Node {
             exclude_snat_cidrs: Vec::new(),
             random_snat: RandomSnat::Prng,
             node_port_support: true,
+            external_service_cidrs: Vec::new(),
             veth_prefix: "eni".into(),
             eni_mtu: 9001,
         })?;

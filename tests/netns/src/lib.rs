@@ -4,6 +4,7 @@
 //! Needs root. Leaves nothing behind: every namespace dies with the thread or process that holds it.
 
 pub mod ipamd;
+pub mod kubeproxy;
 pub mod node;
 pub mod runtime;
 pub mod stage;

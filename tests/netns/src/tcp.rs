@@ -81,7 +81,23 @@ impl Client {
     /// # Errors
     /// No answer arrives.
     pub fn ask(&mut self) -> io::Result<String> {
-        self.0.write_all(b"?")?;
+        self.send()?;
+        self.receive()
+    }
+
+    /// Sends a question.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn send(&mut self) -> io::Result<()> {
+        self.0.write_all(b"?")
+    }
+
+    /// Waits for the answer to a question.
+    ///
+    /// # Errors
+    /// No answer arrives.
+    pub fn receive(&mut self) -> io::Result<String> {
         let mut answer = [0; 40];
         self.0.read_exact(&mut answer)?;
         Ok(String::from_utf8_lossy(&answer).trim().to_owned())

@@ -320,12 +320,76 @@ fn flush_forgets_the_connections_of_one_address() {
         assert_eq!((of("10.0.1.101"), of("10.0.0.101")), (2, 1));
         let address = "10.0.1.101".parse().expect("an address");
         let before = node.changes();
-        node.flush_address(address).expect("flushed");
+        node.flush_addresses(&[address]).expect("flushed");
         assert!(node.changes() >= before + 2);
         assert_eq!((of("10.0.1.101"), of("10.0.0.101")), (0, 1));
         assert_eq!(stage.run("ip neigh show 10.0.1.101"), "");
         let after = node.changes();
-        node.flush_address(address).expect("flushed");
+        node.flush_addresses(&[address]).expect("flushed");
         assert_eq!(node.changes(), after);
+        // The same where there are too many connections to look at them all.
+        let _again = Client::connect(&fabric.peer, "10.0.1.101:80").expect("in");
+        pods.first.run(
+            "python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in range(20000, 31000):
+    try: s.sendto(b\"x\", (\"198.51.100.10\", port))
+    except OSError: pass'",
+        );
+        let all = || stage.run("conntrack -C").trim().parse::<usize>().expect("a number");
+        assert!(all() > 10_000 && of("10.0.1.101") == 1, "{} connections", all());
+        node.flush_addresses(&[address]).expect("flushed");
+        assert!(all() > 10_000 && of("10.0.1.101") == 0, "{} connections", all());
+    });
+}
+
+/// AWS_EXTERNAL_SERVICE_CIDRS: these destinations are reached by the primary ENI, whatever ENI the pod is on; changed while
+/// running. The incumbent's meaning, so that without SNAT a pod on a secondary ENI is not heard there.
+#[test]
+fn external_services_are_routed_by_main() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let pods = pods(stage);
+        let _server = Server::start(&fabric.internet, "198.51.100.10:80");
+        set(&mut node, |c| c.external_snat = true);
+        assert_eq!(seen_as(&pods.second, "198.51.100.10:80").expect("by its own ENI"), "10.0.1.101");
+        set(&mut node, |c| {
+            c.external_snat = true;
+            c.external_service_cidrs = vec![net("198.51.100.7/24"), net("192.0.2.1/32")];
+        });
+        let rules = stage.run("ip rule show pref 1535");
+        assert_eq!(rules.matches("lookup main").count(), 2, "{rules}");
+        let way = stage.run("ip route get 198.51.100.10 from 10.0.1.101 iif enisecond mark 2");
+        assert!(way.contains("dev eth0"), "{way}");
+        assert_eq!(seen_as(&pods.first, "198.51.100.10:80").expect("an answer"), "10.0.0.101");
+        set(&mut node, |c| c.external_snat = true);
+        assert_eq!(stage.run("ip rule show pref 1535"), "");
+        assert_eq!(seen_as(&pods.second, "198.51.100.10:80").expect("by its own ENI"), "10.0.1.101");
+    });
+}
+
+/// AWS_VPC_K8S_CNI_VETHPREFIX changed while pods run: those under the older name keep their way out.
+#[test]
+fn pods_under_an_older_veth_prefix_keep_their_way() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let named = |prefix: &str, name: &str, address: &str| {
+            let ns = stage.netns(name);
+            let attachment = Attachment { container_id: name.into(), ifname: "eth0".into() };
+            let host_ifname = podwire_hostnet::host_ifname(prefix, "default", name, &attachment);
+            let addresses = vec![address.parse().expect("an address")];
+            pod::add(ns.open(), &PodWiring { attachment, host_ifname, addresses, mtu: 9001 }).expect("wired");
+            ns
+        };
+        let _servers =
+            [Server::start(&fabric.internet, "198.51.100.10:80"), Server::start(&fabric.peer, "10.0.9.9:80")];
+        let old = named("eni", "old", "10.0.1.101");
+        set(&mut node, |c| c.veth_prefix = "az".into());
+        let new = named("az", "new", "10.0.1.66");
+        for (pod, own) in [(&old, "10.0.1.101"), (&new, "10.0.1.66")] {
+            assert_eq!(seen_as(pod, "10.0.9.9:80").expect("an answer"), own);
+            assert_eq!(seen_as(pod, "198.51.100.10:80").expect("an answer"), "10.0.0.11");
+        }
+        clean(&fabric);
     });
 }

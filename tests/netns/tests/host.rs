@@ -1,11 +1,11 @@
 //! The node's side: rules, ENIs, ruleset, deletion of links, against the kernel.
 
+use podwire_hostnet::features::{self, Wanted};
 use podwire_hostnet::pod::{self, PodWiring, Teardown};
-use podwire_hostnet::{Attachment, EniConfig, EniSlot, HostError, NodeNet, Watch};
+use podwire_hostnet::{Attachment, EniConfig, EniSlot, HostError, NodeNet, probe};
 use podwire_netns::node::{Fabric, MAC1, SECOND, net, node_config, ready_node, second_eni};
 use podwire_netns::{Ns, Stage, kernel_state, on_stage};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 const SOURCES: [&str; 2] = ["10.0.1.101/32", "10.0.1.64/28"];
@@ -130,94 +130,6 @@ fn foreign_configuration_of_an_eni_is_corrected() {
     });
 }
 
-/// D19, scenario 42: whatever is taken away is back after the next application, and nothing else has changed.
-#[test]
-fn drift_is_repaired() {
-    on_stage(|stage| {
-        let (_fabric, mut node) = ready_node(stage);
-        let state = kernel_state(stage);
-        for damage in [
-            "ip rule flush; ip rule add pref 32766 lookup main; ip rule add pref 32767 lookup default",
-            "ip rule del pref 512",
-            "ip route flush table 2",
-            "ip route del default table 2",
-            "ip link set eth1 down",
-            "ip addr flush dev eth1",
-            "ip link set eth1 mtu 1500",
-            "sysctl -qw net.ipv4.conf.eth1.rp_filter=1 net.ipv4.conf.eth0.rp_filter=1",
-            "sysctl -qw net.ipv4.ip_forward=0",
-            "nft flush ruleset",
-            "nft delete table ip podwire",
-            "nft flush chain ip podwire egress",
-            "nft flush chain ip podwire leave-vpc",
-            "nft add rule ip podwire egress drop",
-            "nft insert rule ip podwire egress accept",
-            "nft flush map ip podwire sources",
-            "nft delete element ip podwire sources '{ 10.0.1.101 : jump eni-2 }'",
-            "nft add element ip podwire no-snat '{ 192.0.2.0/24 }'",
-            "nft delete element ip podwire no-snat '{ 10.0.0.0/16 }'",
-            "nft add chain ip podwire stray",
-            "nft 'delete chain ip podwire leave-vpc; add chain ip podwire leave-vpc { type nat hook postrouting priority 90; }'",
-            "nft flush set ip podwire secondary",
-        ] {
-            stage.run(damage);
-            again(&mut node);
-            node.prune().expect("pruned");
-            let repaired = kernel_state(stage);
-            for part in ["links", "routes", "rules", "permanent"] {
-                assert_eq!(repaired[part], state[part], "{damage}");
-            }
-            assert_eq!(sorted(&repaired["nft"]), sorted(&state["nft"]), "{damage}");
-            for device in ["eth0", "eth1"] {
-                assert_eq!(
-                    stage.run(&format!("sysctl -n net.ipv4.conf.{device}.rp_filter")).trim(),
-                    "2",
-                    "{damage}"
-                );
-            }
-            let before = node.changes();
-            again(&mut node);
-            assert_eq!(node.changes(), before, "{damage}: applied again");
-        }
-    });
-}
-
-/// D19: a change is noticed at once, put right, and counted; quiet is noticed as well.
-#[test]
-fn drift_is_noticed_and_repaired() {
-    on_stage(|stage| {
-        let (_fabric, mut node) = ready_node(stage);
-        let state = kernel_state(stage);
-        let mut watch = Watch::open().expect("sockets");
-        assert!(!watch.changed(Duration::from_millis(50)).expect("waited"));
-        for damage in [
-            "ip rule del pref 1536",
-            "ip route flush table 2",
-            "ip link set eth1 down",
-            "ip addr flush dev eth1",
-            "nft flush ruleset",
-        ] {
-            stage.run(damage);
-            let started = Instant::now();
-            assert!(watch.changed(SHORT).expect("waited"), "{damage}");
-            assert!(started.elapsed() < Duration::from_millis(500), "{damage}: {:?}", started.elapsed());
-            assert!(node.repair().expect("repaired") > 0, "{damage}");
-            assert_eq!(node.repair().expect("nothing to do"), 0, "{damage}");
-            assert_eq!(kernel_state(stage)["rules"], state["rules"], "{damage}");
-            assert_eq!(kernel_state(stage)["routes"], state["routes"], "{damage}");
-            // Our own repair is a change too.
-            assert!(watch.changed(SHORT).expect("waited"), "{damage}");
-        }
-        stage.run("ip link del eth1");
-        assert!(matches!(node.repair(), Err(HostError::NoDevice { .. })));
-    });
-}
-
-/// A rebuilt table lists its chains in another order.
-fn sorted(lines: &Value) -> BTreeSet<String> {
-    lines.as_array().into_iter().flatten().map(Value::to_string).collect()
-}
-
 /// A restarted daemon learns its ENIs one by one; until it has, nothing of them goes.
 #[test]
 fn restart_keeps_what_belongs_to_enis_not_named_yet() {
@@ -227,9 +139,15 @@ fn restart_keeps_what_belongs_to_enis_not_named_yet() {
         let mut restarted = NodeNet::open().expect("sockets");
         restarted.apply_node(&node_config()).expect("node");
         assert_eq!(kernel_state(stage), state);
-        restarted.prune().expect("pruned");
+        // Its device is there: it may only not have been named yet.
+        assert!(!restarted.prune().expect("pruned"));
+        assert_eq!(kernel_state(stage), state);
+        // It vanishes while nobody looks.
+        stage.run("ip link del eth1");
+        assert!(restarted.prune().expect("pruned"));
         assert!(!stage.run("ip rule").contains("lookup 2 "), "no such ENI");
         assert!(!stage.run("nft list table ip podwire").contains("eni-2"));
+        assert!(restarted.prune().expect("pruned"));
     });
 }
 
@@ -396,18 +314,45 @@ fn links_are_deleted_in_groups_and_only_ours() {
     });
 }
 
-/// D18: one device in the group that cannot be deleted refuses the lot; then the links go one by one, and that device stays.
+/// D18: no foreign device is ever deleted. Where one carries our group's number, be it one that could be deleted or one
+/// that would refuse the lot, the links go one by one and that device stays. What a killed daemon left in the group goes.
 #[test]
-fn links_are_deleted_one_by_one_where_the_group_is_refused() {
+fn links_are_deleted_one_by_one_where_the_group_holds_a_foreign_device() {
+    for foreign in ["lo", "stranger"] {
+        on_stage(move |stage| {
+            let mut node = NodeNet::open().expect("sockets");
+            let pods: Vec<_> = (1..=7).map(|n| wired(stage, n)).collect();
+            pods.iter().for_each(|(_, wiring)| doom(wiring));
+            stage.run("ip link set enipod6 group 1886846978; ip link set enipod7 group 1886846978");
+            let names: Vec<String> = pods.iter().map(|(_, w)| w.host_ifname.clone()).collect();
+            assert!(node.delete_links(&names[..2]).iter().all(|(_, result)| result.is_ok()));
+            let left = stage.run("ip -o link show type veth");
+            assert!(!left.contains("enipod6") && left.contains("enipod5"), "{left}");
+            stage.run("ip link add stranger type veth peer name stranger2");
+            stage.run(&format!("ip link set {foreign} group 1886846978"));
+            let results = node.delete_links(&names[2..5]);
+            assert!(results.iter().all(|(_, result)| result.is_ok()), "{results:?}");
+            let left = stage.run("ip -o link show type veth");
+            assert!(!left.contains("enipod") && left.contains("stranger"), "{left}");
+            assert!(stage.run("ip link show lo").contains("UP"));
+        });
+    }
+}
+
+/// An interrupted list is asked for again; one that is interrupted for ever is told, and may be tried again.
+#[test]
+fn interrupted_lists_are_repeated() {
     on_stage(|stage| {
         let mut node = NodeNet::open().expect("sockets");
-        stage.run("ip link set lo group 1886846978");
-        let pods: Vec<_> = (1..=3).map(|n| wired(stage, n)).collect();
-        pods.iter().for_each(|(_, wiring)| doom(wiring));
-        let names: Vec<String> = pods.iter().map(|(_, w)| w.host_ifname.clone()).collect();
-        assert!(node.delete_links(&names).iter().all(|(_, result)| result.is_ok()));
-        assert_eq!(stage.json("ip -j link show type veth").as_array().map(Vec::len), Some(0));
-        assert!(stage.run("ip link show lo").contains("UP"));
+        let (_ns, wiring) = wired(stage, 1);
+        probe::interrupt_lists(5);
+        let pods = node.pods().expect("a list");
+        assert_eq!(pods.iter().map(|p| &p.attachment).collect::<Vec<_>>(), [&wiring.attachment]);
+        probe::interrupt_lists(100);
+        let error = node.pods().expect_err("interrupted every time");
+        assert!(error.is_transient(), "{error}");
+        probe::interrupt_lists(0);
+        assert_eq!(node.pods().expect("a list").len(), 1);
     });
 }
 
@@ -433,5 +378,20 @@ fn pods_lists_what_is_wired() {
                 ("enipod2", second.attachment, Vec::new(), false, true),
             ]
         );
+    });
+}
+
+/// What the kernel lacks is told before anything is changed; this one lacks nothing, and the trial leaves nothing.
+#[test]
+fn trying_features_out_changes_nothing() {
+    on_stage(|stage| {
+        let before = kernel_state(stage);
+        let all = Wanted { snat: true, node_port: true };
+        assert_eq!(features::missing(all).expect("asked"), []);
+        assert_eq!(kernel_state(stage), before);
+        let (_fabric, _node) = ready_node(stage);
+        let before = kernel_state(stage);
+        assert_eq!(features::missing(all).expect("asked"), []);
+        assert_eq!(kernel_state(stage), before);
     });
 }

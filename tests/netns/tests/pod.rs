@@ -102,6 +102,34 @@ fn add_names_the_owner_of_a_taken_name() {
     });
 }
 
+/// Scenario 49: routes and neighbours that an earlier owner of the address or of the name left do not lead astray.
+#[test]
+fn add_replaces_what_an_earlier_owner_left() {
+    on_stage(|stage| {
+        let (old, new) = (stage.netns("old"), stage.netns("new"));
+        // A link of ours under the same name and with the same address, never deleted.
+        pod::add(old.open(), &wiring("earlier")).expect("wired");
+        let wired = pod::add(new.open(), &wiring("c1")).expect("wired");
+        assert!(wired.replaced);
+        assert_eq!(old.run("ip -o link show type veth"), "");
+        // Routes to the address elsewhere, in our table and in main; a neighbour that the address had on another device.
+        stage
+            .run("ip link del enicc21c2d7785; ip link add stale type veth peer name x; ip link set stale up");
+        for table in ["5120", "main"] {
+            stage.run(&format!("ip route add 10.0.0.101/32 dev stale table {table}"));
+            stage.run(&format!("ip route add 10.0.0.101/32 dev stale metric 7 table {table}"));
+        }
+        stage.run("ip neigh add 10.0.0.101 lladdr 02:00:00:00:00:99 dev stale nud permanent");
+        let again = stage.netns("again");
+        pod::add(again.open(), &wiring("c2")).expect("wired");
+        stage.run("ip rule add pref 512 lookup 5120");
+        for _ in 0..2 {
+            assert!(stage.run("ip route get 10.0.0.101").contains("dev enicc21c2d7785"));
+            stage.run("ip rule del pref 512 || true");
+        }
+    });
+}
+
 /// IPv6 is refused, not half done.
 #[test]
 fn add_with_an_address_that_cannot_be_wired_changes_nothing() {

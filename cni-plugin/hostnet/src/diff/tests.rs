@@ -79,6 +79,7 @@ fn node(external_snat: bool, node_port_support: bool) -> NodeConfig {
         exclude_snat_cidrs: Vec::new(),
         random_snat: RandomSnat::Prng,
         node_port_support,
+        external_service_cidrs: Vec::new(),
         veth_prefix: "eni".into(),
         eni_mtu: 9001,
     }
@@ -101,7 +102,7 @@ fn eni(device: u32, hosts: &BTreeSet<u8>) -> EniConfig {
 fn wanted(node: &NodeConfig, enis: &[EniConfig]) -> Ruleset {
     let placed: Vec<Placed<'_>> =
         enis.iter().map(|e| Placed { eni: e, device: 10 + e.slot.device }).collect();
-    planned(node, 10, &placed)
+    planned(node, &BTreeSet::new(), 10, &placed)
 }
 
 type World = (bool, bool, std::collections::BTreeMap<u32, BTreeSet<u8>>);

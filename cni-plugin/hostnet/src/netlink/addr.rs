@@ -56,7 +56,7 @@ pub(crate) fn list(family: u8, index: u32) -> Message {
 
 /// Reads an address out of an answer.
 pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Address> {
-    if kind != RTM_NEWADDR {
+    if !matches!(kind, RTM_NEWADDR | RTM_DELADDR) {
         return None;
     }
     let (mut local, mut peer, mut flags) = (None, None, 0);

@@ -1,14 +1,15 @@
 //! Connection tracking: finding and deleting the entries of one address.
 
-use super::socket::{NetlinkError, Reply, Socket};
+use super::socket::{NetlinkError, Socket};
 use super::uapi::{
     CTA_FILTER, CTA_FILTER_F_IP_SRC, CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS, CTA_ID, CTA_IP_V4_SRC,
-    CTA_IP_V6_SRC, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_DELETE,
-    IPCTNL_MSG_CT_GET, NFNL_SUBSYS_CTNETLINK,
+    CTA_IP_V6_SRC, CTA_STATS_GLOBAL_ENTRIES, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ZONE,
+    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_GET_STATS, NFNL_SUBSYS_CTNETLINK,
 };
 use super::wire::{Message, find};
-use super::{family, octets};
+use super::{address, family, octets};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Length of `struct nfgenmsg`.
@@ -34,24 +35,50 @@ impl Direction {
     }
 }
 
-/// Deletes every entry in which the address opened or answers the connection; returns how many there were.
-pub(crate) fn flush(socket: &mut Socket, ip: IpAddr) -> Result<usize, NetlinkError> {
-    let mut deleted = 0;
-    for direction in [Direction::Original, Direction::Reply] {
-        let entries = socket.dump(&list(ip, direction))?;
-        let requests: Vec<_> = entries.iter().filter_map(|e| delete(ip, direction, e)).collect();
-        for chunk in requests.chunks(BATCH) {
-            for answer in socket.batch(chunk.to_vec())? {
-                match answer.verdict {
-                    Ok(()) => deleted += 1,
-                    // It ended by itself meanwhile.
-                    Err(error) if error.errno() == Some(Errno::NOENT) => {}
-                    Err(error) => return Err(error),
-                }
+/// Up to how many connections for each address one look through them all is cheaper than two filtered ones for each
+/// address. *Source*: measured on one machine: any look through 262,144 buckets takes 9 ms, and handing out and reading
+/// 1,000 entries about 0.7 ms.
+const FEW: usize = 10_000;
+
+/// Deletes every entry in which one of the addresses opened or answers the connection; returns whose the deleted ones
+/// were. All addresses are of one family.
+pub(crate) fn flush(socket: &mut Socket, ips: &BTreeSet<IpAddr>) -> Result<Vec<IpAddr>, NetlinkError> {
+    let Some(like) = ips.first().copied() else { return Ok(Vec::new()) };
+    let mut found: Vec<(IpAddr, Message)> = Vec::new();
+    if entries(socket)? <= FEW * ips.len() {
+        socket.each(&message(IPCTNL_MSG_CT_GET, like), |m| found.extend(deletion(ips, m.payload)))?;
+    } else {
+        for ip in ips {
+            for direction in [Direction::Original, Direction::Reply] {
+                socket.each(&list(*ip, direction), |m| found.extend(deletion(ips, m.payload)))?;
+            }
+        }
+    }
+    let mut deleted = Vec::new();
+    while !found.is_empty() {
+        let chunk = found.split_off(found.len().saturating_sub(BATCH));
+        let (owners, requests): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
+        for (owner, answer) in owners.into_iter().zip(socket.batch(requests)?) {
+            match answer.verdict {
+                Ok(()) => deleted.push(owner),
+                // It ended by itself meanwhile, or was found from both sides.
+                Err(error) if error.errno() == Some(Errno::NOENT) => {}
+                Err(error) => return Err(error),
             }
         }
     }
     Ok(deleted)
+}
+
+/// How many connections the kernel remembers, of all addresses.
+fn entries(socket: &mut Socket) -> Result<usize, NetlinkError> {
+    let question =
+        Message::new(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS, 0).raw(&[0; HEADER_LEN]);
+    let replies = socket.request(question)?;
+    let count =
+        replies.iter().find_map(|r| find(r.payload.get(HEADER_LEN..)?, CTA_STATS_GLOBAL_ENTRIES)?.be32());
+    let count = count.ok_or(NetlinkError::Unreadable("the number of connections"))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 fn message(kind: u16, ip: IpAddr) -> Message {
@@ -76,21 +103,20 @@ fn list(ip: IpAddr, direction: Direction) -> Message {
         })
 }
 
-/// The deletion of exactly this entry; `None` when the entry is not the address's after all.
-fn delete(ip: IpAddr, direction: Direction, entry: &Reply) -> Option<Message> {
+/// The deletion of exactly this entry, and whose it is; `None` when it is none of theirs.
+fn deletion(ips: &BTreeSet<IpAddr>, payload: &[u8]) -> Option<(IpAddr, Message)> {
     const NESTED: u16 = 1 << 15;
-    let body = entry.payload.get(HEADER_LEN..)?;
-    let addresses = find(find(body, direction.tuple())?.payload, CTA_TUPLE_IP)?;
-    let source = find(addresses.payload, source_attr(ip))?;
-    if source.payload != octets(ip) {
-        return None;
-    }
+    let body = payload.get(HEADER_LEN..)?;
+    let owner = [Direction::Original, Direction::Reply].into_iter().find_map(|direction| {
+        let addresses = find(find(body, direction.tuple())?.payload, CTA_TUPLE_IP)?;
+        let source = [CTA_IP_V4_SRC, CTA_IP_V6_SRC].iter().find_map(|kind| find(addresses.payload, *kind))?;
+        address(source.payload).filter(|ip| ips.contains(ip))
+    })?;
     let original = find(body, CTA_TUPLE_ORIG)?;
     let (id, zone) = (find(body, CTA_ID), find(body, CTA_ZONE));
-    Some(
-        message(IPCTNL_MSG_CT_DELETE, ip)
-            .attr(CTA_TUPLE_ORIG | NESTED, original.payload)
-            .maybe(CTA_ID, id.map(|a| a.payload))
-            .maybe(CTA_ZONE, zone.map(|a| a.payload)),
-    )
+    let deletion = message(IPCTNL_MSG_CT_DELETE, owner)
+        .attr(CTA_TUPLE_ORIG | NESTED, original.payload)
+        .maybe(CTA_ID, id.map(|a| a.payload))
+        .maybe(CTA_ZONE, zone.map(|a| a.payload));
+    Some((owner, deletion))
 }

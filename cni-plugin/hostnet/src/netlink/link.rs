@@ -156,7 +156,7 @@ pub(crate) fn delete_group(group: u32) -> Message {
 
 /// Reads a link out of an answer; `None` when it is something else.
 pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Link> {
-    if kind != RTM_NEWLINK {
+    if !matches!(kind, RTM_NEWLINK | RTM_DELLINK) {
         return None;
     }
     let mut link =

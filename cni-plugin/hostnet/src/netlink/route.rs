@@ -1,7 +1,7 @@
 //! Routes: requests and readings.
 
 use super::uapi::{
-    NLM_F_CREATE, NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF,
+    NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF,
     RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST,
     RTNH_F_ONLINK,
 };
@@ -46,6 +46,16 @@ impl Route {
     /// A route of ours to one address on the device itself.
     pub(crate) fn host(table: u32, address: IpAddr, device: u32) -> Self {
         Self::ours(table, host_net(address), None, device)
+    }
+}
+
+impl std::fmt::Display for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        write!(f, " in table {}", self.table)
     }
 }
 
@@ -106,6 +116,11 @@ pub(crate) fn replace(route: &Route) -> Message {
     body(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route)
 }
 
+/// Adds a route unless there is one to the same destination.
+pub(crate) fn add(route: &Route) -> Message {
+    body(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
+}
+
 /// Removes exactly this route.
 pub(crate) fn delete(route: &Route) -> Message {
     body(RTM_DELROUTE, 0, route)
@@ -121,7 +136,7 @@ pub(crate) fn list(family: u8, table: u32) -> Message {
 
 /// Reads a route out of an answer; routes that are not plain unicast through one device are left out.
 pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Route> {
-    if kind != RTM_NEWROUTE || *payload.get(7)? != RTN_UNICAST {
+    if !matches!(kind, RTM_NEWROUTE | RTM_DELROUTE) || *payload.get(7)? != RTN_UNICAST {
         return None;
     }
     let mut table = u32::from(*payload.get(4)?);

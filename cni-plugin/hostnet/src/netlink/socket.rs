@@ -12,7 +12,7 @@ use netlink_sys::{Socket as RawSocket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Room for one datagram. *Source*: Linux hands out dumps in pieces of at most 32 KiB (`netlink_recvmsg`).
@@ -140,32 +140,31 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Waits until one of the sockets has something to say; `false` when the deadline passes first.
-    pub(crate) fn wait_any(sockets: &[&Self], deadline: Instant) -> Result<bool, NetlinkError> {
-        loop {
-            let fds: Vec<_> = sockets.iter().map(|s| s.raw.as_fd()).collect();
-            let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-            match poll(&mut polled, Some(&until(deadline))) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed("wait")(errno.into())),
-            }
-        }
-    }
-
-    /// Throws away what has been received. An overrun is one more reason to look, not a failure.
-    pub(crate) fn discard(&mut self) -> Result<(), NetlinkError> {
+    /// Hands every notification that waits to `each`; returns whether some were lost for want of room.
+    pub(crate) fn each_waiting(&mut self, mut each: impl FnMut(&Received<'_>)) -> Result<bool, NetlinkError> {
+        let mut lost = false;
         loop {
             self.buffer.clear();
             self.buffer.reserve(DATAGRAM_MAX);
             match self.raw.recv(&mut self.buffer, MSG_DONTWAIT) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {}
+                Ok(_) => messages(&self.buffer).for_each(|message| each(&message)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(lost),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => lost = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed("receive")(error)),
             }
         }
+    }
+
+    /// Makes room for this many bytes of notifications. Where that is not allowed, the usual room must do.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&self.raw, bytes);
+    }
+
+    /// The port the kernel knows this socket by; 0 where it does not say.
+    pub(crate) fn port(&self) -> u32 {
+        let mut address = SocketAddr::new(0, 0);
+        self.raw.get_address(&mut address).map_or(0, |()| address.port_number())
     }
 
     fn open(protocol: isize) -> Result<Self, NetlinkError> {
@@ -230,9 +229,26 @@ impl Socket {
         self.batch(batch)?.into_iter().try_for_each(|answer| answer.verdict)
     }
 
-    /// Sends a finished transaction (an nftables batch), of which every message that asks for an answer has its sequence
-    /// number in `awaited`; returns the first refusal.
+    /// Sends a finished transaction (an nftables batch), of which every message that asks for an answer has its flag
+    /// `NLM_F_ACK`; returns the first refusal.
     pub(crate) fn transaction(&mut self, batch: Vec<(Message, u16)>) -> Result<(), NetlinkError> {
+        let mut refusal = None;
+        self.each_verdict(batch, |_, verdict| refusal = refusal.take().or_else(|| verdict.err()))?;
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// The same; returns the positions of all messages that were refused.
+    pub(crate) fn refusals(&mut self, batch: Vec<(Message, u16)>) -> Result<Vec<usize>, NetlinkError> {
+        let mut refused = Vec::new();
+        self.each_verdict(batch, |index, verdict| refused.extend(verdict.is_err().then_some(index)))?;
+        Ok(refused)
+    }
+
+    fn each_verdict(
+        &mut self,
+        batch: Vec<(Message, u16)>,
+        mut each: impl FnMut(usize, Result<(), NetlinkError>),
+    ) -> Result<(), NetlinkError> {
         let first = self.sequence.wrapping_add(1);
         let mut awaited = 0;
         let mut bytes = Vec::new();
@@ -241,50 +257,62 @@ impl Socket {
             awaited += usize::from(flags & NLM_F_ACK != 0);
             bytes.extend_from_slice(&message.finish(self.sequence, flags));
         }
-        let last = self.sequence;
+        let count = self.sequence.wrapping_sub(first);
         self.send(&bytes)?;
-        let mut refusal = None;
-        while awaited > 0 && refusal.is_none() {
+        while awaited > 0 {
             self.receive(Instant::now() + ANSWER_PATIENCE)?;
             for message in messages(&self.buffer) {
-                let ours = message.sequence.wrapping_sub(first) <= last.wrapping_sub(first);
-                if message.kind != NLMSG_ERROR || !ours {
-                    continue;
-                }
-                awaited = awaited.saturating_sub(1);
-                if let Err(error) = verdict(&message) {
-                    refusal = refusal.or(Some(error));
+                let index = message.sequence.wrapping_sub(first);
+                if message.kind == NLMSG_ERROR && index <= count {
+                    // A verdict about the frame is one about everything in it.
+                    awaited = if index == 0 { 0 } else { awaited.saturating_sub(1) };
+                    each(usize::try_from(index).unwrap_or(usize::MAX), verdict(&message));
                 }
             }
         }
-        refusal.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// Asks for a list of objects, again when changes interrupted it.
     pub(crate) fn dump(&mut self, request: &Message) -> Result<Vec<Reply>, NetlinkError> {
         for _ in 0..DUMP_TRIES {
-            if let Some(replies) = self.dump_once(request.clone())? {
+            let mut replies = Vec::new();
+            let keep = |m: &Received<'_>| replies.push(Reply { kind: m.kind, payload: m.payload.to_vec() });
+            if self.dump_once(request.clone(), keep)? {
                 return Ok(replies);
             }
         }
         Err(NetlinkError::Interrupted)
     }
 
-    fn dump_once(&mut self, request: Message) -> Result<Option<Vec<Reply>>, NetlinkError> {
+    /// Asks for a list of objects that may be long, and hands them over one by one. Changes meanwhile may hide some.
+    pub(crate) fn each(
+        &mut self,
+        request: &Message,
+        each: impl FnMut(&Received<'_>),
+    ) -> Result<(), NetlinkError> {
+        self.dump_once(request.clone(), each).map(|_| ())
+    }
+
+    /// Returns whether nothing interrupted it.
+    fn dump_once(
+        &mut self,
+        request: Message,
+        mut each: impl FnMut(&Received<'_>),
+    ) -> Result<bool, NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
         probe::note(request.kind(), true);
         self.send(&request.finish(sequence, NLM_F_DUMP))?;
-        let mut replies = Vec::new();
-        let mut whole = true;
+        let mut whole = !probe::interrupts();
         loop {
             self.receive(Instant::now() + ANSWER_PATIENCE)?;
             for message in messages(&self.buffer).filter(|m| m.sequence == sequence) {
                 whole &= message.flags & NLM_F_DUMP_INTR == 0;
                 match message.kind {
-                    NLMSG_DONE => return finished(&message).map(|()| whole.then_some(replies)),
-                    NLMSG_ERROR => return verdict(&message).map(|()| Some(replies)),
-                    kind => replies.push(Reply { kind, payload: message.payload.to_vec() }),
+                    NLMSG_DONE => return finished(&message).map(|()| whole),
+                    NLMSG_ERROR => return verdict(&message).map(|()| true),
+                    _ => each(&message),
                 }
             }
         }
@@ -328,6 +356,24 @@ impl Socket {
             Ok(0) => Err(failed("wait")(io::ErrorKind::TimedOut.into())),
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(failed("wait")(errno.into())),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.raw.as_fd()
+    }
+}
+
+/// Waits until one of the descriptors has something to say, or the deadline passes; returns how many have.
+pub(crate) fn wait_any(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<usize, NetlinkError> {
+    loop {
+        let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        match poll(&mut polled, Some(&until(deadline))) {
+            Ok(ready) => return Ok(ready),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed("wait")(errno.into())),
         }
     }
 }

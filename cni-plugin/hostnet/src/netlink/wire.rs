@@ -124,6 +124,8 @@ pub(crate) struct Received<'a> {
     pub(crate) flags: u16,
     /// Sequence number of the request it answers.
     pub(crate) sequence: u32,
+    /// Of a notification: the port of the socket that asked for the change; 0 where the kernel does not say.
+    pub(crate) port: u32,
     /// What follows the netlink header.
     pub(crate) payload: &'a [u8],
 }
@@ -142,6 +144,7 @@ pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Received<'_>
             kind: u16_at(one, 4)?,
             flags: u16_at(one, 6)?,
             sequence: u32_at(one, 8)?,
+            port: u32_at(one, 12)?,
             payload: one.get(HEADER_LEN..)?,
         })
     })

@@ -43,6 +43,23 @@ pub(crate) enum Step {
     DeleteElements(&'static str, Vec<Element>),
 }
 
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AddTable => write!(f, "added nft table {TABLE}"),
+            Self::DeleteTable => write!(f, "removed nft table {TABLE}, which had another shape"),
+            Self::AddSet(set) => write!(f, "added nft set {}", set.name),
+            Self::DeleteSet(name) => write!(f, "removed nft set {name}"),
+            Self::AddChain(chain) => write!(f, "added nft chain {}", chain.name),
+            Self::FlushChain(name) => write!(f, "emptied nft chain {name}"),
+            Self::DeleteChain(name) => write!(f, "removed nft chain {name}"),
+            Self::AddRule(chain, _) => write!(f, "added a rule to nft chain {chain}"),
+            Self::AddElements(set, elements) => write!(f, "added {} to nft set {set}", elements.len()),
+            Self::DeleteElements(set, elements) => write!(f, "removed {} from nft set {set}", elements.len()),
+        }
+    }
+}
+
 /// Carries the steps out, all or none.
 pub(crate) fn commit(socket: &mut Socket, steps: &[Step]) -> Result<(), NetlinkError> {
     if steps.is_empty() {
@@ -54,6 +71,19 @@ pub(crate) fn commit(socket: &mut Socket, steps: &[Step]) -> Result<(), NetlinkE
     }
     batch.push((frame(NFNL_MSG_BATCH_END), 0));
     socket.transaction(batch)
+}
+
+/// Whether the kernel would carry the steps out. It is asked to, in a transaction whose last step it must refuse, so that
+/// it undoes the others.
+pub(crate) fn is_accepted(socket: &mut Socket, steps: &[Step]) -> Result<bool, NetlinkError> {
+    let impossible = Step::DeleteChain("no-such-chain".into());
+    let mut batch = vec![(frame(NFNL_MSG_BATCH_BEGIN), 0)];
+    for (id, step) in (1..).zip(steps.iter().chain([&impossible])) {
+        batch.extend(messages(step, id).into_iter().map(|m| (m, NLM_F_ACK)));
+    }
+    let last = batch.len() - 1;
+    batch.push((frame(NFNL_MSG_BATCH_END), 0));
+    Ok(socket.refusals(batch)?.iter().all(|index| *index == last))
 }
 
 /// Which ruleset a rule belongs to: a digest of its instructions, kept as its comment. *Why*: the kernel gives rules back

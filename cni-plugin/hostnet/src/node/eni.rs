@@ -1,5 +1,6 @@
 //! One ENI: its device, address, table.
 
+use super::change::{Edit, Part};
 use super::{NodeNet, Ready};
 use crate::error::{During, HostError};
 use crate::netlink::link::{self, Link};
@@ -33,14 +34,20 @@ impl NodeNet {
             return Err(super::not_applied());
         }
         let link = await_device(&mut self.route, eni.mac, until)?;
-        if !eni.slot.is_primary() {
-            self.tune_device(&link, eni.mtu)?;
-            self.sync_address(eni, &link)?;
-            self.sync_routes(eni, &link)?;
-        }
+        self.sync_device(eni, &link)?;
         self.enis.insert(eni.slot, Ready { config: eni.clone(), device: link.index });
         self.sync_rules()?;
-        self.sync_ruleset()
+        self.sync_ruleset()?;
+        self.forget_rules(&eni.sources)
+    }
+
+    pub(super) fn sync_device(&mut self, eni: &EniConfig, link: &Link) -> Result<(), HostError> {
+        if eni.slot.is_primary() {
+            return Ok(());
+        }
+        self.tune_device(link, eni.mtu)?;
+        self.sync_address(eni, link)?;
+        self.sync_routes(eni, link)
     }
 
     /// The ENI carries its primary address and no other: pods own the rest (an operating system that configures every
@@ -54,17 +61,22 @@ impl NodeNet {
             .filter(|a| a.index == link.index && a.scope == RT_SCOPE_UNIVERSE)
             .collect();
         let right = |a: &addr::Address| a.address == eni.primary && a.prefix_len == eni.subnet.prefix();
-        let mut batch = Vec::new();
+        let (name, prefix) = (&link.name, eni.subnet.prefix());
+        let mut edits = Vec::new();
         if !present.iter().any(right) {
-            batch.push(addr::add(link.index, eni.primary, eni.subnet.prefix(), false));
+            let what = format!("added address {}/{prefix} to {name}", eni.primary);
+            let message = addr::add(link.index, eni.primary, prefix, false);
+            edits.push(Edit::new(Part::Address, what, message));
         }
         // After the addition: removing a subnet's first address takes the others with it.
-        let wrong = present.iter().filter(|a| !right(a));
-        batch.extend(wrong.map(|a| addr::delete(link.index, a.address, a.prefix_len)));
-        self.send(batch, || format!("set the address of {} to {}", link.name, eni.primary))
+        edits.extend(present.iter().filter(|a| !right(a)).map(|a| {
+            let what = format!("removed address {}/{} from {name}", a.address, a.prefix_len);
+            Edit::new(Part::Address, what, addr::delete(link.index, a.address, a.prefix_len))
+        }));
+        self.send(edits, || format!("set the address of {} to {}", link.name, eni.primary))
     }
 
-    fn seen_routes(&mut self, like: IpAddr, table: u32) -> Result<Vec<Route>, HostError> {
+    pub(super) fn seen_routes(&mut self, like: IpAddr, table: u32) -> Result<Vec<Route>, HostError> {
         let replies = match self.route.dump(&route::list(family(like), table)) {
             Ok(replies) => replies,
             // A table that never held a route does not exist.
@@ -85,17 +97,19 @@ impl NodeNet {
                 && a.metric == b.metric
         };
         let missing = wanted.iter().filter(|w| !seen.iter().any(|s| leads(s, w)));
-        let mut batch: Vec<_> = missing.map(route::replace).collect();
+        let mut edits: Vec<Edit> = missing
+            .map(|r| Edit::new(Part::Route, format!("added route {r} to {}", link.name), route::replace(r)))
+            .collect();
         let replaced =
             |s: &Route| wanted.iter().any(|w| w.destination == s.destination && w.metric == s.metric);
-        batch.extend(seen.iter().filter(|s| !replaced(s)).map(route::delete));
+        edits.extend(seen.iter().filter(|s| !replaced(s)).map(removal));
         let subnet_in_main = self.seen_routes(eni.primary, TABLE_MAIN)?.into_iter().filter(|r| {
             r.device == link.index
                 && r.destination.network() == eni.subnet.network()
                 && r.protocol == RTPROT_KERNEL
         });
-        batch.extend(subnet_in_main.map(|r| route::delete(&r)));
-        self.send(batch, || format!("change the routes of table {}", eni.slot.table()))
+        edits.extend(subnet_in_main.map(|r| removal(&r)));
+        self.send(edits, || format!("change the routes of table {}", eni.slot.table()))
     }
 
     pub(super) fn remove_routes_of(&mut self, slot: EniSlot) -> Result<(), HostError> {
@@ -105,7 +119,7 @@ impl NodeNet {
         for gone in seen {
             match self.route.request(route::delete(&gone)) {
                 // The device went away meanwhile, and its routes with it.
-                Ok(_) => self.changes += 1,
+                Ok(_) => self.note(Part::Route, format!("removed route {gone}")),
                 Err(error) if error.is_absent() => {}
                 Err(error) => failures.extend(
                     Err::<(), _>(error).during(|| format!("remove a route of table {}", slot.table())).err(),
@@ -116,13 +130,22 @@ impl NodeNet {
     }
 }
 
+fn removal(route: &Route) -> Edit {
+    Edit::new(Part::Route, format!("removed route {route}"), route::delete(route))
+}
+
 /// The ENI's device among all links: the one with its MAC that nothing is stacked on.
 pub(super) fn by_mac(socket: &mut Socket, mac: [u8; 6]) -> Result<Option<Link>, HostError> {
+    Ok(among(&all_links(socket)?, mac).cloned())
+}
+
+pub(super) fn all_links(socket: &mut Socket) -> Result<Vec<Link>, HostError> {
     let replies = socket.dump(&link::list(None)).during(|| "list network devices".into())?;
-    let mut links: Vec<Link> =
-        replies.iter().filter_map(|r| link::parse(r.kind, &r.payload)).filter(|l| is_eni(l, mac)).collect();
-    links.sort_by_key(|l| (!l.kind.is_empty(), l.index));
-    Ok(links.into_iter().next())
+    Ok(replies.iter().filter_map(|r| link::parse(r.kind, &r.payload)).collect())
+}
+
+pub(super) fn among(links: &[Link], mac: [u8; 6]) -> Option<&Link> {
+    links.iter().filter(|l| is_eni(l, mac)).min_by_key(|l| (!l.kind.is_empty(), l.index))
 }
 
 fn is_eni(link: &Link, mac: [u8; 6]) -> bool {

@@ -1,34 +1,50 @@
-//! What the kernel remembers of an address that is about to change owner.
+//! What the kernel remembers of addresses that are about to change owner.
 
-use super::{NodeNet, several};
+use super::{NodeNet, Part, several};
 use crate::error::{During, HostError};
-use crate::netlink::{conntrack, family, neigh};
+use crate::netlink::uapi::{AF_INET, AF_INET6};
+use crate::netlink::{conntrack, neigh};
+use ipnetwork::IpNetwork;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 impl NodeNet {
-    /// Forgets the connections and neighbour entries of an address whose cooling starts.
+    /// Forgets the connections and neighbour entries of addresses whose cooling starts, and the rules that were theirs.
     ///
     /// # Errors
-    /// The kernel refuses; both kinds have been tried.
-    pub fn flush_address(&mut self, address: IpAddr) -> Result<(), HostError> {
+    /// The kernel refuses; every kind has been tried.
+    pub fn flush_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), HostError> {
         let mut failures = Vec::new();
-        match conntrack::flush(&mut self.filter, address) {
-            Ok(count) => self.changes += u64::try_from(count).unwrap_or(u64::MAX),
-            Err(error) => {
-                let failed = Err::<(), _>(error).during(|| format!("forget the connections of {address}"));
-                failures.extend(failed.err());
+        for v6 in [false, true] {
+            let of_family: BTreeSet<IpAddr> =
+                addresses.iter().copied().filter(|ip| ip.is_ipv6() == v6).collect();
+            if of_family.is_empty() {
+                continue;
             }
+            failures.extend(self.flush_connections(&of_family).err());
+            failures.extend(self.flush_neighbours(&of_family, if v6 { AF_INET6 } else { AF_INET }).err());
         }
-        failures.extend(self.flush_neighbours(address).err());
+        let nets: Vec<IpNetwork> = addresses.iter().copied().map(IpNetwork::from).collect();
+        failures.extend(self.forget_rules(&nets).err());
         several(failures)
     }
 
-    fn flush_neighbours(&mut self, address: IpAddr) -> Result<(), HostError> {
-        let replies = self.route.dump(&neigh::list(family(address))).during(|| "list neighbours".into())?;
+    fn flush_connections(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), HostError> {
+        let flushed = conntrack::flush(&mut self.filter, addresses)
+            .during(|| format!("forget the connections of {} addresses", addresses.len()))?;
+        for address in flushed {
+            self.note(Part::Leftover, format!("forgot a connection of {address}"));
+        }
+        Ok(())
+    }
+
+    fn flush_neighbours(&mut self, addresses: &BTreeSet<IpAddr>, family: u8) -> Result<(), HostError> {
+        let replies = self.route.dump(&neigh::list(family)).during(|| "list neighbours".into())?;
         let entries = replies.iter().filter_map(|r| neigh::parse(r.kind, &r.payload));
-        for entry in entries.filter(|n| n.address == address) {
+        for entry in entries.filter(|n| addresses.contains(&n.address)) {
+            let address = entry.address;
             match self.route.request(neigh::delete(entry.device, address)) {
-                Ok(_) => self.changes += 1,
+                Ok(_) => self.note(Part::Leftover, format!("forgot neighbour {address}")),
                 Err(error) if error.is_absent() => {}
                 Err(error) => return Err(error).during(|| format!("forget neighbour {address}")),
             }

@@ -1,6 +1,7 @@
 //! Host veths: which pods have one, and their deletion in groups.
 
-use super::NodeNet;
+use super::eni::all_links;
+use super::{NodeNet, Part};
 use crate::error::{During, HostError};
 use crate::names::Attachment;
 use crate::netlink::link::{self, Key, Link};
@@ -60,7 +61,7 @@ impl NodeNet {
     ///
     /// *Why in groups*: one deletion waits for an RCU barrier of 16–20 ms; a group waits once (rust-stack §3c). *Why a
     /// second group*: a group deletion takes whatever is in the group, so the batch gets one that only checked links
-    /// enter.
+    /// enter. Where somebody else's device carries that number, the links go one by one and that device stays.
     pub fn delete_links(&mut self, names: &[String]) -> Vec<(String, Result<(), HostError>)> {
         names.chunks(GROUP_BATCH_MAX).flat_map(|chunk| self.delete_batch(chunk)).collect()
     }
@@ -87,10 +88,43 @@ impl NodeNet {
                 }
             }
         }
-        let deleted = delete_checked(&mut self.route, &doomed);
-        self.changes += u64::try_from(deleted.iter().filter(|d| d.is_ok()).count()).unwrap_or(u64::MAX);
+        let deleted = self.delete_checked(&doomed);
+        for ((name, _), _) in doomed.iter().zip(&deleted).filter(|(_, outcome)| outcome.is_ok()) {
+            self.note(Part::PodLink, format!("deleted {name}"));
+        }
         results.extend(doomed.into_iter().map(|(name, _)| name).zip(deleted));
         results
+    }
+
+    /// Deletes links by their indexes; the answers are in the order of the links.
+    fn delete_checked(&mut self, links: &[(String, u32)]) -> Vec<Result<(), HostError>> {
+        if links.len() > 1 && self.delete_as_group(links).is_ok_and(|all_gone| all_gone) {
+            return links.iter().map(|_| Ok(())).collect();
+        }
+        links.iter().map(|(name, index)| delete_one(&mut self.route, name, *index)).collect()
+    }
+
+    /// Returns whether they are gone; not where the group holds anything else.
+    fn delete_as_group(&mut self, links: &[(String, u32)]) -> Result<bool, HostError> {
+        // A link that vanishes here answers ENODEV and is not in the group.
+        let moves = links.iter().map(|(_, index)| link::set_group(*index, GROUP_BATCH)).collect();
+        let action = || format!("delete {} links at once", links.len());
+        for answer in self.route.batch(moves).during(action)? {
+            answer.verdict.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) }).during(action)?;
+        }
+        // What a daemon that was killed here left behind is as good as checked: it carries our alias, too.
+        let mut batch = all_links(&mut self.route)?.into_iter().filter(|link| link.group == GROUP_BATCH);
+        if batch.any(|link| deletable(&link).is_err()) {
+            return Ok(false);
+        }
+        match self.route.request(link::delete_group(GROUP_BATCH)) {
+            Ok(_) => Ok(true),
+            // The group is empty: everything vanished.
+            Err(error) if error.errno() == Some(Errno::NODEV) => Ok(true),
+            // One device without a way to be deleted refuses the lot.
+            Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => Ok(false),
+            Err(error) => Err(error).during(action),
+        }
     }
 }
 
@@ -112,28 +146,6 @@ fn deletable(link: &Link) -> Result<(), HostError> {
     let owner =
         if ours { "a pod that has not been deleted".to_owned() } else { format!("alias {:?}", link.alias) };
     Err(HostError::Foreign { name: link.name.clone(), owner })
-}
-
-/// Deletes links by their indexes; the answers are in the order of the links.
-fn delete_checked(socket: &mut Socket, links: &[(String, u32)]) -> Vec<Result<(), HostError>> {
-    if links.len() > 1 && delete_as_group(socket, links).is_ok() {
-        return links.iter().map(|_| Ok(())).collect();
-    }
-    links.iter().map(|(name, index)| delete_one(socket, name, *index)).collect()
-}
-
-fn delete_as_group(socket: &mut Socket, links: &[(String, u32)]) -> Result<(), NetlinkError> {
-    // A link that vanishes here answers ENODEV and is not in the group.
-    let moves = links.iter().map(|(_, index)| link::set_group(*index, GROUP_BATCH)).collect();
-    for answer in socket.batch(moves)? {
-        answer.verdict.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })?;
-    }
-    match socket.request(link::delete_group(GROUP_BATCH)) {
-        Ok(_) => Ok(()),
-        // The group is empty: everything vanished.
-        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 fn delete_one(socket: &mut Socket, name: &str, index: u32) -> Result<(), HostError> {

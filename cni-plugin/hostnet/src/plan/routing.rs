@@ -5,10 +5,11 @@ use crate::error::HostError;
 use crate::netlink::route::{Route, everything, host_net};
 use crate::netlink::rule::Rule;
 use crate::numbers::{
-    MARK_ENI, MARK_PRIMARY, PRIORITY_ENI_MARK, PRIORITY_ENI_SOURCE, PRIORITY_PODS, PRIORITY_PRIMARY_MARK,
-    TABLE_MAIN, TABLE_PODS,
+    MARK_ENI, MARK_PRIMARY, PRIORITY_ENI_MARK, PRIORITY_ENI_SOURCE, PRIORITY_EXTERNAL_SERVICE, PRIORITY_PODS,
+    PRIORITY_PRIMARY_MARK, TABLE_MAIN, TABLE_PODS,
 };
 use ipnetwork::IpNetwork;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The rules of the node and its ENIs: their number does not depend on the number of pods.
@@ -17,6 +18,10 @@ pub(crate) fn rules<'a>(node: &NodeConfig, enis: impl IntoIterator<Item = &'a En
     if node.uses_primary_mark() {
         rules.push(Rule::marked(PRIORITY_PRIMARY_MARK, MARK_PRIMARY, MARK_PRIMARY, TABLE_MAIN));
     }
+    // IPv4 only: the rules are of one family.
+    let external: BTreeSet<IpNetwork> =
+        node.external_service_cidrs.iter().copied().filter(IpNetwork::is_ipv4).collect();
+    rules.extend(external.into_iter().map(|net| Rule::to(PRIORITY_EXTERNAL_SERVICE, net, TABLE_MAIN)));
     for eni in enis.into_iter().filter(|e| !e.slot.is_primary()) {
         let table = eni.slot.table();
         if let Some(mark) = eni.slot.mark() {
@@ -70,6 +75,7 @@ mod tests {
             exclude_snat_cidrs: Vec::new(),
             random_snat: RandomSnat::Prng,
             node_port_support: true,
+            external_service_cidrs: Vec::new(),
             veth_prefix: "eni".into(),
             eni_mtu: 9001,
         }

@@ -56,11 +56,11 @@ pub(crate) struct Hook {
 }
 
 /// *Source*: linux/netfilter.h, `NF_INET_PRE_ROUTING`.
-const PREROUTING: u32 = 0;
+pub(crate) const PREROUTING: u32 = 0;
 /// *Source*: linux/netfilter.h, `NF_INET_LOCAL_OUT`.
-const OUTPUT: u32 = 3;
+pub(crate) const OUTPUT: u32 = 3;
 /// *Source*: linux/netfilter.h, `NF_INET_POST_ROUTING`.
-const POSTROUTING: u32 = 4;
+pub(crate) const POSTROUTING: u32 = 4;
 
 /// A chain and its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,8 +127,14 @@ pub(crate) fn source_elements(mark: u32, sources: &[IpNetwork]) -> Vec<Element> 
     ranges.map(|r| interval(r, jump.clone())).collect()
 }
 
-/// Computes the table.
-pub(crate) fn ruleset(node: &NodeConfig, primary_device: u32, enis: &[Placed<'_>]) -> Ruleset {
+/// Computes the table. `older`: what the names of running pods' links start with beside the present prefix.
+pub(crate) fn ruleset(
+    node: &NodeConfig,
+    older: &BTreeSet<String>,
+    primary_device: u32,
+    enis: &[Placed<'_>],
+) -> Ruleset {
+    let prefixes: Vec<&String> = [&node.veth_prefix].into_iter().chain(older).collect();
     let marked: BTreeMap<u32, Placed<'_>> = enis
         .iter()
         .filter(|p| !p.eni.slot.is_primary())
@@ -140,7 +146,7 @@ pub(crate) fn ruleset(node: &NodeConfig, primary_device: u32, enis: &[Placed<'_>
         chains.push(remember(0, MARK_PRIMARY));
         chains.push(arrival());
     }
-    chains.push(egress(node));
+    chains.push(egress(node, &prefixes));
     chains.push(reroute(node));
     if !node.external_snat {
         chains.push(snat_chain(node));
@@ -167,22 +173,21 @@ fn arrival() -> Chain {
     Chain { name: "arrival".into(), hook: Some(hook), rules: vec![rule] }
 }
 
-fn egress(node: &NodeConfig) -> Chain {
+fn egress(node: &NodeConfig, prefixes: &[&String]) -> Chain {
     let hook = Hook { kind: "filter", number: PREROUTING, priority: -90 };
     let to_primary = || [meta_mark_set(MARK_PRIMARY, MARK_PRIMARY), accept()].concat();
-    let from_pod = || iifname_is(Cmp::Equal, &node.veth_prefix, true);
     let mut rules = Vec::new();
     if node.node_port_support {
         rules.push([ct_direction_is(true), map_masked_ct_mark(MARK_ENI, MARKS)].concat());
     }
-    rules.push([iifname_is(Cmp::NotEqual, &node.veth_prefix, true), accept()].concat());
+    let not_from_pod = prefixes.iter().flat_map(|prefix| iifname_is(Cmp::NotEqual, prefix, true));
+    rules.push(not_from_pod.chain(accept()).collect());
     if node.uses_primary_mark() {
         rules.push([ct_mark_test(MARK_PRIMARY), to_primary()].concat());
     }
     if !node.external_snat {
         rules.push(
             [
-                from_pod(),
                 ct_state_new(),
                 daddr_in(NO_SNAT, false),
                 daddr_local(Cmp::NotEqual),

@@ -58,6 +58,13 @@ impl Cloud {
         self.occupy(now, subnet, &addresses)
     }
 
+    /// Somebody adds a range to the VPC (AssociateVpcCidrBlock); metadata tells it at once.
+    pub fn widen_vpc(&mut self, now: Millis, cidr: ipnetwork::Ipv4Network) {
+        self.tick(now);
+        self.vpc.cidrs.push(cidr);
+        self.commit();
+    }
+
     /// Has AWS services give up all that they hold in the subnet.
     pub fn vacate(&mut self, now: Millis, subnet: &SubnetId) {
         self.tick(now);

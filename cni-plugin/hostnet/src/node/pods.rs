@@ -1,0 +1,111 @@
+//! Routes to running pods. Links are never made here: a pod without its own link has no way to be reached anyway.
+
+use super::change::Edit;
+use super::{NodeNet, Part, several};
+use crate::error::{During, HostError};
+use crate::names::Attachment;
+use crate::netlink::link::{self, Key, Link};
+use crate::netlink::route::{self, Route};
+use crate::numbers::{GROUP_BATCH, GROUP_DOOMED, PROTOCOL, TABLE_MAIN, TABLE_PODS};
+use crate::plan::pod as plan;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A pod's own link, not waiting for its deletion.
+struct Live {
+    link: Link,
+    attachment: Attachment,
+}
+
+impl NodeNet {
+    /// A pod's route comes back while its own host veth is there, carries its sandbox's alias and is not in the deletion
+    /// group (design D19). In our own table nothing else may be; `main` is a mirror, of which only our part is looked at.
+    pub(super) fn repair_pod_routes(
+        &mut self,
+        held: &mut dyn FnMut(&Attachment) -> Vec<IpAddr>,
+    ) -> Result<(), HostError> {
+        let like = IpAddr::from([0, 0, 0, 0]);
+        let live = self.live_pods()?;
+        let (seen, mirror) = (self.seen_routes(like, TABLE_PODS)?, self.seen_routes(like, TABLE_MAIN)?);
+        let mut failures = Vec::new();
+        let stale = seen.iter().filter(|r| r.protocol != PROTOCOL || !live.contains_key(&r.device));
+        for route in stale {
+            let what = format!("removed route {route}, which is no pod's");
+            failures.extend(self.attempt(Edit::new(Part::PodRoute, what, route::delete(route))).err());
+        }
+        for (index, pod) in &live {
+            let routed = |r: &&Route| r.device == *index && r.protocol == PROTOCOL;
+            let mut addresses: Vec<IpAddr> = seen.iter().filter(routed).map(|r| r.destination.ip()).collect();
+            if addresses.is_empty() || !pod.link.up {
+                addresses = held(&pod.attachment);
+            }
+            if addresses.is_empty() {
+                continue;
+            }
+            if !pod.link.up {
+                let what = format!("set {} up", pod.link.name);
+                let edit = Edit::new(Part::PodRoute, what, link::set_up(Key::Index(*index)));
+                failures.extend(self.attempt(edit).err());
+            }
+            let present = |r: &Route| {
+                let table = if r.table == TABLE_PODS { &seen } else { &mirror };
+                pod.link.up && table.iter().any(|s| s.destination == r.destination && s.device == r.device)
+            };
+            for route in plan::host_routes(&addresses, *index).iter().filter(|r| !present(r)) {
+                let what = format!("added route {route} to {}", pod.link.name);
+                failures.extend(self.attempt(Edit::new(Part::PodRoute, what, route::add(route))).err());
+            }
+        }
+        several(failures)
+    }
+
+    /// Makes one change; that its object is gone, going, or there already is no failure.
+    fn attempt(&mut self, edit: Edit) -> Result<(), HostError> {
+        match self.route.request(edit.message) {
+            Ok(_) => {
+                self.made.note(edit.change);
+                Ok(())
+            }
+            Err(error) if error.is_absent() => Ok(()),
+            Err(error) if matches!(error.errno(), Some(Errno::EXIST | Errno::NETDOWN)) => Ok(()),
+            Err(error) => Err(error).during(|| format!("repair pod routes: {}", edit.change.what)),
+        }
+    }
+
+    fn live_pods(&mut self) -> Result<BTreeMap<u32, Live>, HostError> {
+        let replies = self.route.dump(&link::list(Some("veth"))).during(|| "list pod links".into())?;
+        let links = replies.iter().filter_map(|r| link::parse(r.kind, &r.payload));
+        let live = links.filter(|l| !matches!(l.group, GROUP_DOOMED | GROUP_BATCH)).filter_map(|link| {
+            let attachment = Attachment::from_alias(&link.alias)?;
+            Some((link.index, Live { link, attachment }))
+        });
+        Ok(live.collect())
+    }
+
+    /// Removes what an earlier owner of these addresses left among the rules: one to or from exactly such an address leads
+    /// its next owner's packets elsewhere. A rule whose address is still routed to a link that is not ours belongs to a
+    /// pod of the incumbent and stays.
+    pub(super) fn forget_rules(&mut self, nets: &[ipnetwork::IpNetwork]) -> Result<(), HostError> {
+        let stale = self.foreign_rules(nets)?;
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let ours = self.live_pods()?;
+        let main = self.seen_routes(IpAddr::from([0, 0, 0, 0]), TABLE_MAIN)?;
+        let elsewhere = |address: IpAddr| {
+            main.iter().any(|r| {
+                route::is_host(r.destination)
+                    && r.destination.ip() == address
+                    && !ours.contains_key(&r.device)
+            })
+        };
+        let mut failures = Vec::new();
+        for (rule, protocol, _) in stale.iter().filter(|(_, _, address)| !elsewhere(*address)) {
+            let what = format!("removed rule {rule}, left by an earlier owner of the address");
+            let message = crate::netlink::rule::delete_anyones(rule, *protocol);
+            failures.extend(self.attempt(Edit::new(Part::Leftover, what, message)).err());
+        }
+        several(failures)
+    }
+}
