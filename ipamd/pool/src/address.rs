@@ -43,6 +43,8 @@ pub(crate) enum State {
     },
 }
 
+crate::text::variants!(State { Free { since }, Allocating { sandbox }, Allocated { sandbox }, Releasing { sandbox }, Cooling { since, sandbox } });
+
 impl State {
     /// Who holds it.
     pub(crate) const fn holder(&self) -> Option<&SandboxKey> {
@@ -64,6 +66,8 @@ pub(crate) struct Address {
     pub(crate) state: State,
 }
 
+crate::text::fields!(Address { block, state });
+
 /// Where a block is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum BlockState {
@@ -74,6 +78,8 @@ pub(crate) enum BlockState {
     /// Being given back by this operation: never offered again.
     Unassigning(OpId),
 }
+
+crate::text::variants!(BlockState { Adding, Ready, Unassigning(a) });
 
 /// Order in which blocks of one ENI are used: fullest first, prefixes that are in use before singles before idle
 /// prefixes, longest idle first, then by number so that the order is total (design D8).
@@ -103,6 +109,8 @@ pub(crate) struct Block {
     /// Its place in the ENI's order, while it has one.
     pub(crate) key: Option<ReadyKey>,
 }
+
+crate::text::fields!(Block { slot, state, suspect, since, size, held, releasing, cooling, free, key });
 
 impl Block {
     /// A block with no addresses entered yet.
@@ -182,6 +190,8 @@ pub(crate) struct Counts {
     /// Addresses of offered blocks, and held ones of others.
     pub(crate) total: u32,
 }
+
+crate::text::fields!(Counts { slots, prefixes, idle_prefixes, held, releasing, cooling, free, total });
 
 impl Counts {
     /// Adds another's.

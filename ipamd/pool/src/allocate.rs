@@ -1,6 +1,6 @@
 //! ADD: who gets which address, and who has to wait (design D2, D8, D9).
 
-use crate::cause::Cause;
+use crate::cause::{self, Cause};
 use crate::effect::{Answer, Effect};
 use crate::ids::{PodRef, RequestId, Revision, SandboxKey};
 use crate::journal::Then;
@@ -220,7 +220,7 @@ impl Pool {
     /// Why an ADD could not be answered in time.
     fn why_late(&self, key: &SandboxKey) -> Cause {
         if self.ledger.sandbox(key).is_some() {
-            return Cause::TooSlow { waiting_for: "the ledger to be written" };
+            return Cause::TooSlow { waiting_for: cause::THE_LEDGER };
         }
         match &self.growth {
             Growth::Blind => Cause::Starting,
@@ -233,10 +233,9 @@ impl Pool {
             Growth::Halted => Cause::LedgerUnwritable {
                 reason: self.journal.failing().unwrap_or("the disk does not answer").into(),
             },
-            Growth::Satisfied | Growth::InFlight => self
-                .failure
-                .clone()
-                .unwrap_or(Cause::TooSlow { waiting_for: "EC2 and the host to make another address usable" }),
+            Growth::Satisfied | Growth::InFlight => {
+                self.failure.clone().unwrap_or(Cause::TooSlow { waiting_for: cause::GROWTH })
+            }
         }
     }
 

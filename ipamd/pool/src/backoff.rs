@@ -29,6 +29,19 @@ pub(crate) enum Action {
     DescribeInstances,
 }
 
+crate::text::names!(Action {
+    Assign,
+    Unassign,
+    Create,
+    Attach,
+    Modify,
+    Detach,
+    Delete,
+    Describe,
+    DescribeSubnets,
+    DescribeInstances
+});
+
 impl Action {
     /// The action of a call.
     pub(crate) const fn of(call: &Ec2Call) -> Self {
@@ -126,6 +139,8 @@ pub(crate) struct Backoff {
     cause: Option<Cause>,
 }
 
+crate::text::fields!(Backoff { tries, until, cause });
+
 impl Backoff {
     /// Notes a failure; the next try is not before a jittered, doubling span.
     pub(crate) fn fail(&mut self, now: Time, class: FailureClass, cause: Cause, jitter: &mut Jitter) {
@@ -179,12 +194,16 @@ pub(crate) struct SubnetMemory {
     pub(crate) at_most: Option<u32>,
 }
 
+crate::text::fields!(SubnetMemory { exhausted, fragmented_until, at_most });
+
 /// All back-offs that are not an ENI's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Gates {
     actions: BTreeMap<Action, Backoff>,
     subnets: BTreeMap<SubnetId, SubnetMemory>,
 }
+
+crate::text::fields!(Gates { actions, subnets });
 
 impl Gates {
     /// The back-off of an action.

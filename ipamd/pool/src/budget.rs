@@ -89,6 +89,8 @@ struct Limiter {
     throttled: Option<Time>,
 }
 
+crate::text::fields!(Limiter { level, at, rate, strikes, closed, throttled });
+
 /// What follows from the share for one action.
 #[derive(Debug, Clone, Copy)]
 struct Part {
@@ -190,6 +192,8 @@ struct Begin {
     read: Time,
 }
 
+crate::text::fields!(Begin { change, low, read });
+
 /// All limiters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Budget {
@@ -197,6 +201,8 @@ pub(crate) struct Budget {
     limiters: BTreeMap<Action, Limiter>,
     begin: Option<Begin>,
 }
+
+crate::text::fields!(Budget { share, limiters, begin });
 
 impl Budget {
     /// The budget of a node with this share.

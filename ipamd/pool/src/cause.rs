@@ -2,7 +2,19 @@
 
 use std::fmt;
 
+use crate::backoff::Action;
 use crate::ids::{EniId, InstanceId, SandboxKey, SubnetId};
+
+/// What an ADD waits for while the disk is slow.
+pub(crate) const THE_LEDGER: &str = "the ledger to be written";
+/// What an ADD waits for while growth is slow.
+pub(crate) const GROWTH: &str = "EC2 and the host to make another address usable";
+
+/// The word itself, where it is one that causes are made of: actions, and what is waited for.
+pub(crate) fn word(text: &str) -> Option<&'static str> {
+    let actions = Action::ALL.iter().map(|action| action.name());
+    actions.chain([THE_LEDGER, GROWTH]).find(|word| *word == text)
+}
 
 /// One reason, with what it concerns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,6 +116,8 @@ pub enum Cause {
         what: Box<str>,
     },
 }
+
+crate::text::variants!(Cause { Starting, SandboxDeleted { sandbox }, NodeFull { held, capacity }, SubnetExhausted { subnet }, SubnetFragmented { subnet }, SubnetFloor { subnet, free, floor }, NoSubnet, NoEniConfig, LeakedEni { eni, owner, deleted }, Throttled { action }, Paced { action }, Denied { action }, Ec2 { action, code, message }, Host { eni, reason }, LedgerUnwritable { reason }, TooSlow { waiting_for }, QueueFull, Stopping, Quarantined { what } });
 
 impl Cause {
     /// Stable name, for metrics, events and programs.

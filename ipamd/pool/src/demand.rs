@@ -18,6 +18,8 @@ pub(crate) struct Surplus {
     pub(crate) with_enis: u32,
 }
 
+crate::text::fields!(Surplus { singles, prefixes, with_enis });
+
 impl Surplus {
     const fn of(verdict: &Verdict) -> Self {
         Self { singles: verdict.over, prefixes: verdict.over_prefixes, with_enis: verdict.over_eni }
@@ -45,6 +47,8 @@ pub(crate) struct Demand {
     /// How often in a row nothing could be given back although it was time.
     futile: u32,
 }
+
+crate::text::fields!(Demand { bound, arrivals, quiet, stretch, gave, futile });
 
 impl Default for Demand {
     fn default() -> Self {

@@ -27,6 +27,8 @@ pub(crate) struct Describing {
     pub(crate) lately_gone: BTreeMap<EniId, Time>,
 }
 
+crate::text::fields!(Describing { wanted, retry, patience, metadata_doubted, lately_gone });
+
 impl Describing {
     /// Asks for a Describe not before `at`; an earlier wish stands.
     pub(crate) fn want(&mut self, at: Time) {

@@ -46,6 +46,8 @@ pub enum Effect {
     Explain(Cause),
 }
 
+crate::text::variants!(Effect { Persist { revision, records }, Reply { request, answer }, Ec2 { op, call }, Host { op, change }, Explain(a) });
+
 /// An answer to a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
@@ -70,6 +72,8 @@ pub enum Answer {
     Refused(Cause),
 }
 
+crate::text::variants!(Answer { Allocated { addresses, is_new, eni, card, device }, Released(a), Collected(a), Refused(a) });
+
 /// How much to add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GrowBy {
@@ -78,6 +82,8 @@ pub enum GrowBy {
     /// /28 prefixes.
     Prefixes(u32),
 }
+
+crate::text::variants!(GrowBy { Addresses(a), Prefixes(a) });
 
 /// One call of one EC2 action.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -160,6 +166,8 @@ pub enum Ec2Call {
     },
 }
 
+crate::text::variants!(Ec2Call { Assign { eni, by }, Unassign { eni, nets }, Create { subnet, groups, with }, Attach { eni, card, device }, DeleteOnTermination { eni, attachment }, Detach { eni, attachment }, Delete { eni }, Describe { also }, SetGroups { eni, groups }, DescribeSubnets { only }, FindDetached, DescribeInstances { ids } });
+
 /// One change of the host's networking.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostChange {
@@ -214,3 +222,5 @@ pub enum HostChange {
         address: IpAddr,
     },
 }
+
+crate::text::variants!(HostChange { ConfigureEni { eni, mac, card, device, primary, subnet_cidr, sources }, AddSources { card, device, nets }, RemoveSources { card, device, nets }, RemoveEni { eni, card, device }, Flush { address } });

@@ -17,6 +17,8 @@ use crate::time::Time;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Slot(pub(crate) u32);
 
+crate::text::wraps!(Slot);
+
 /// Tag that says which node an ENI belongs to. *Source*: incumbent-behaviour §5.6.
 pub(crate) const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
 /// Tag that keeps an ENI out of our hands. *Source*: incumbent-behaviour §5.6.
@@ -39,6 +41,8 @@ pub(crate) enum Role {
     Foreign,
 }
 
+crate::text::variants!(Role { Primary, Secondary, Borrowed, Unverified, Foreign });
+
 /// How far an ENI's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
@@ -49,6 +53,8 @@ pub(crate) enum Stage {
     /// On its way out.
     Leaving(Exit),
 }
+
+crate::text::variants!(Stage { Created, Attached, Leaving(a) });
 
 /// Steps of the way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +69,8 @@ pub(crate) enum Exit {
     Delete,
 }
 
+crate::text::variants!(Exit { Marked, Unhost, Detach, Delete });
+
 /// Why nothing is given or taken on an ENI until a Describe answers (design D3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Doubt {
@@ -71,6 +79,8 @@ pub(crate) struct Doubt {
     /// Only a Describe asked at or after this moment can lift it.
     pub(crate) asked_from: Time,
 }
+
+crate::text::fields!(Doubt { since, asked_from });
 
 /// One ENI.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -137,6 +147,45 @@ pub(crate) struct Eni {
     /// Since when we know it.
     pub(crate) since: Time,
 }
+
+crate::text::fields!(Eni {
+    id,
+    mac,
+    attachment,
+    card,
+    device,
+    subnet,
+    subnet_cidr,
+    groups,
+    excluded,
+    primary,
+    role,
+    stage,
+    configured,
+    host_op,
+    ec2_op,
+    touched,
+    changed,
+    doubt,
+    expects,
+    missing,
+    wants_termination,
+    termination_op,
+    ever_attached,
+    refresh,
+    blocks,
+    adding,
+    dropping,
+    stuck,
+    lately_gone,
+    ready,
+    counts,
+    learned_slots,
+    retry,
+    host_retry,
+    termination_retry,
+    since
+});
 
 impl Eni {
     /// An ENI as somebody saw it.

@@ -133,7 +133,7 @@ impl Pool {
             0 => Urgency::Warm,
             _ => Urgency::Waiting,
         };
-        Want { fill: verdict.fill, urgency, urgent }
+        Want { fill: verdict.fill, ahead: verdict.ahead, urgency, urgent }
     }
 
     /// Adds what is short, as far as limits and back-offs allow: prefixes on what is there, then on a new ENI, which may
@@ -237,7 +237,8 @@ impl Pool {
             let patient = eni.retry.tries() < ENI_PATIENCE;
             return Step::Waits(if patient { helps } else { 0 }, until, cause);
         }
-        let wanted = match self.places_wanted(&subnet, now, want, unit, (short, room)) {
+        let most = short.saturating_add(want.ahead);
+        let wanted = match self.places_wanted(&subnet, now, want, unit, (most, room)) {
             Ok(wanted) => wanted,
             Err((until, cause)) => return Step::Waits(0, until, cause),
         };
@@ -351,6 +352,8 @@ impl Pool {
 struct Want {
     /// Whatever ENI is asked is filled.
     fill: bool,
+    /// Addresses to ask for beside what is short, where that costs no other call and no other ENI.
+    ahead: u32,
     urgency: Urgency,
     /// Addresses that pods wait for.
     urgent: u32,

@@ -21,6 +21,8 @@ macro_rules! text_id {
             }
         }
 
+        crate::text::wraps!($name);
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -55,6 +57,8 @@ macro_rules! number_id {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub $raw);
+
+        crate::text::wraps!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,6 +133,8 @@ pub struct SandboxKey {
     pub ifname: Box<str>,
 }
 
+crate::text::fields!(SandboxKey { container_id, ifname });
+
 impl SandboxKey {
     /// Names an attachment.
     pub fn new(container_id: impl Into<Box<str>>, ifname: impl Into<Box<str>>) -> Self {
@@ -148,3 +154,5 @@ pub struct PodRef {
     /// The CNI network's name, so that GC of one network never touches another.
     pub network: Box<str>,
 }
+
+crate::text::fields!(PodRef { namespace, name, uid, network });

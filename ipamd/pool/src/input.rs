@@ -105,6 +105,10 @@ pub struct EniConfig {
     pub groups: Vec<GroupId>,
 }
 
+crate::text::fields!(EniConfig { subnet, groups });
+
+crate::text::variants!(Input { Allocate { request, sandbox, pod, started, deadline }, Abandon { request }, Release { request, sandbox, started }, Collect { request, network, valid, started }, Persisted { revision }, PersistFailed { revision, reason }, Ec2 { op, outcome }, Host { op, outcome }, Observed(a), Demand { bound }, EniConfig(a), Cordoned(a), Timer, Stop });
+
 /// Who looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SnapshotSource {
@@ -113,6 +117,8 @@ pub enum SnapshotSource {
     /// DescribeNetworkInterfaces of this instance: decides about attachment.
     Describe,
 }
+
+crate::text::variants!(SnapshotSource { Metadata, Describe });
 
 /// The ENIs of this instance as somebody saw them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -124,6 +130,8 @@ pub struct Snapshot {
     /// What was seen.
     pub enis: Vec<ObservedEni>,
 }
+
+crate::text::fields!(Snapshot { source, as_of, enis });
 
 /// One ENI as seen by EC2 or instance metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -173,6 +181,26 @@ pub struct ObservedSubnet {
     pub tags: Vec<(Box<str>, Box<str>)>,
 }
 
+crate::text::fields!(ObservedSubnet { id, cidr, free, tags });
+
+crate::text::fields!(ObservedEni {
+    id,
+    mac,
+    attachment,
+    instance,
+    card,
+    device,
+    subnet,
+    subnet_cidr,
+    groups,
+    primary,
+    addresses,
+    prefixes,
+    kind,
+    tags,
+    attached
+});
+
 /// What EC2 answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ec2Answer {
@@ -198,6 +226,8 @@ pub enum Ec2Answer {
     Instances(Vec<InstanceId>),
 }
 
+crate::text::variants!(Ec2Answer { Assigned(a), Unassigned, Created(a), Attached(a), Modified, Detached, Deleted, Described(a), Subnets(a), Instances(a) });
+
 /// What a failed EC2 call means for the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureClass {
@@ -221,6 +251,18 @@ pub enum FailureClass {
     Unknown,
 }
 
+crate::text::variants!(FailureClass {
+    Throttled,
+    SubnetExhausted,
+    SubnetFragmented,
+    LimitExceeded,
+    Denied,
+    NotFound,
+    Busy,
+    Invalid,
+    Unknown
+});
+
 /// A failed EC2 call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ec2Failure {
@@ -231,3 +273,5 @@ pub struct Ec2Failure {
     /// EC2's message, for people.
     pub message: Box<str>,
 }
+
+crate::text::fields!(Ec2Failure { class, code, message });

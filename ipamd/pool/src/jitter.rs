@@ -6,6 +6,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Jitter(u64);
 
+crate::text::wraps!(Jitter);
+
 impl Jitter {
     /// The stream that starts at `seed`.
     pub(crate) const fn new(seed: u64) -> Self {

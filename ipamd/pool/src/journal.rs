@@ -24,6 +24,8 @@ pub(crate) enum Then {
     Leave(Slot),
 }
 
+crate::text::variants!(Then { Allocated(a), Released(a), Buried(a), Collected(a, b), Issue(a), Leave(a) });
+
 /// The revisions of this life of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Journal {
@@ -34,6 +36,8 @@ pub(crate) struct Journal {
     pending: VecDeque<(Revision, Vec<Then>)>,
     failing: Option<Box<str>>,
 }
+
+crate::text::fields!(Journal { made, durable, records, then, pending, failing });
 
 impl Journal {
     /// Notes a fact for the revision being made.

@@ -101,6 +101,8 @@ struct Suspect {
     proven: bool,
 }
 
+crate::text::fields!(Suspect { owner, since, proven });
+
 /// What the looks found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Leaks {
@@ -109,6 +111,8 @@ pub(crate) struct Leaks {
     /// The newest look, whose owners are to be asked for.
     to_judge: Vec<Found>,
 }
+
+crate::text::fields!(Leaks { next, suspects, to_judge });
 
 /// A detached ENI with its owner, until that one's fate is known.
 type Found = (EniId, InstanceId);

@@ -28,6 +28,8 @@ pub(crate) enum Phase {
     Releasing(Revision),
 }
 
+crate::text::variants!(Phase { Allocating(a), Allocated, Releasing(a) });
+
 /// What a sandbox holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Sandbox {
@@ -44,6 +46,8 @@ pub(crate) struct Sandbox {
     pub(crate) waiting: Vec<(RequestId, bool)>,
 }
 
+crate::text::fields!(Sandbox { pod, addresses, phase, started, ended, since, waiting });
+
 /// The pool's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Ledger {
@@ -56,6 +60,8 @@ pub(crate) struct Ledger {
     holders: BTreeMap<IpAddr, SandboxKey>,
     cooling: BTreeSet<(Time, IpAddr)>,
 }
+
+crate::text::fields!(Ledger { enis, next_slot, blocks, addresses, sandboxes, holders, cooling });
 
 impl Ledger {
     // ---- ENIs -------------------------------------------------------------------------------------------------

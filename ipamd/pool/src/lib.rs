@@ -42,6 +42,7 @@ mod shrink;
 mod stats;
 mod subnets;
 mod targets;
+pub mod text;
 pub mod time;
 mod tuning;
 

@@ -41,6 +41,8 @@ pub(crate) enum Growth {
     Halted,
 }
 
+crate::text::variants!(Growth { Blind, Satisfied, InFlight, Waiting(a, b), Full, Halted });
+
 /// A mutating call whose outcome the ledger does not know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Intent {
@@ -51,6 +53,8 @@ pub(crate) struct Intent {
     /// The outcome is unknown: a Describe asked at or after this moment decides.
     pub(crate) doubted: Option<Time>,
 }
+
+crate::text::fields!(Intent { create, eni, doubted });
 
 /// The pure state machine that owns every decision about addresses.
 ///
@@ -95,6 +99,36 @@ pub struct Pool {
     #[cfg(feature = "planted")]
     pub(crate) bug: Option<Bug>,
 }
+
+crate::text::fields!(Pool {
+    settings,
+    tuning,
+    now,
+    ledger,
+    journal,
+    requests,
+    ops,
+    gates,
+    budget,
+    subnets,
+    leaks,
+    demand,
+    describing,
+    intents,
+    growth,
+    jitter,
+    learned_enis,
+    first_boot,
+    observed,
+    stopping,
+    eni_config,
+    cordoned,
+    hurried,
+    unflushed,
+    failure,
+    #[cfg(feature = "planted")]
+    bug
+});
 
 impl Pool {
     /// The pool of an instance that boots for the first time: an empty ledger; the first metadata it sees is adopted.

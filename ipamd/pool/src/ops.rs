@@ -76,6 +76,8 @@ pub(crate) enum About {
     },
 }
 
+crate::text::variants!(About { Assign { slot, by }, Unassign { slot, nets }, Create { subnet, with }, Attach { slot }, Terminate { slot }, Detach { slot }, Delete { slot }, SetGroups { slot, groups }, DescribeSubnets, FindDetached, DescribeInstances { ids }, DeleteLeak { eni }, Describe { also }, Configure { slot, sources }, AddSources { slot, nets }, RemoveSources { slot, nets }, RemoveEni { slot }, Flush { address, tries } });
+
 impl About {
     /// The ENI it is about.
     pub(crate) const fn slot(&self) -> Option<Slot> {
@@ -113,6 +115,8 @@ pub(crate) struct Op {
     pub(crate) held: Option<Ec2Call>,
 }
 
+crate::text::fields!(Op { about, asked, held });
+
 /// All of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Ops {
@@ -123,6 +127,8 @@ pub(crate) struct Ops {
     flushes: BTreeMap<OpId, Op>,
     flushing: BTreeSet<IpAddr>,
 }
+
+crate::text::fields!(Ops { next, open, flushes, flushing });
 
 impl Ops {
     /// Ids start at `first`.

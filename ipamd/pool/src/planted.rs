@@ -68,6 +68,21 @@ pub enum Bug {
     DetachesCordoned,
 }
 
+/// By its name.
+#[cfg(feature = "planted")]
+impl crate::text::Text for Bug {
+    fn write(&self, out: &mut String) {
+        out.push_str(&format!("{self:?}"));
+    }
+
+    fn read(from: &mut crate::text::Reader<'_>) -> Result<Self, crate::text::Unreadable> {
+        let start = from.clone();
+        let name = from.name();
+        let known = Self::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+        known.ok_or_else(|| start.wanted("the name of a planted bug"))
+    }
+}
+
 impl Bug {
     /// All of them.
     #[cfg(feature = "planted")]

@@ -90,6 +90,8 @@ pub enum Record {
     },
 }
 
+crate::text::variants!(Record { Eni(a), EniGone { eni }, Assigned { eni, net, at }, Unassigned { eni, net, at }, Allocated { sandbox, pod, addresses, at }, Released { sandbox, addresses, started, at }, Tombstone { sandbox, started, at }, Intent { op, create, eni }, Settled { op }, OpsUsed { next } });
+
 /// What is remembered of an ENI.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EniRecord {
@@ -115,6 +117,19 @@ pub struct EniRecord {
     pub stage: EniStage,
 }
 
+crate::text::fields!(EniRecord {
+    id,
+    mac,
+    attachment,
+    card,
+    device,
+    subnet,
+    subnet_cidr,
+    groups,
+    primary,
+    stage
+});
+
 /// Durable stages of an ENI's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EniStage {
@@ -125,3 +140,5 @@ pub enum EniStage {
     /// On its way out: no new pods; to be detached and deleted.
     Leaving,
 }
+
+crate::text::variants!(EniStage { Created, Attached, Leaving });

@@ -17,6 +17,8 @@ pub(crate) enum Asked {
     Gc,
 }
 
+crate::text::variants!(Asked { Add(a, b), Del(a), Gc });
+
 /// A sandbox without an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Waiter {
@@ -27,6 +29,8 @@ pub(crate) struct Waiter {
     /// Its callers.
     pub(crate) requests: Vec<RequestId>,
 }
+
+crate::text::fields!(Waiter { pod, started, ticket, requests });
 
 /// The memory of a DEL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,6 +45,8 @@ pub(crate) struct Tombstone {
     pub(crate) waiting: Vec<RequestId>,
 }
 
+crate::text::fields!(Tombstone { started, at, revision, waiting });
+
 /// Everybody who waits, and the dead.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Requests {
@@ -53,6 +59,8 @@ pub(crate) struct Requests {
     tombstones: BTreeMap<SandboxKey, Tombstone>,
     by_age: BTreeSet<(Time, SandboxKey)>,
 }
+
+crate::text::fields!(Requests { callers, deadlines, waiters, queue, next_ticket, tombstones, by_age });
 
 impl Requests {
     /// Whether this caller is known already.

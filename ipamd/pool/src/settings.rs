@@ -40,6 +40,24 @@ pub struct Settings {
     pub seed: u64,
 }
 
+crate::text::fields!(Settings {
+    instance,
+    boot,
+    mode,
+    warm,
+    limits,
+    max_eni,
+    max_pods,
+    primary_excluded,
+    manage_untagged,
+    cooldown,
+    cluster,
+    subnets,
+    leaks,
+    share,
+    seed
+});
+
 /// Which subnets new ENIs may use, and how far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SubnetPolicy {
@@ -49,6 +67,8 @@ pub struct SubnetPolicy {
     /// Addresses of each subnet left for what is not ours; beyond it only waiting pods may draw. *Unit*: addresses.
     pub floor: u32,
 }
+
+crate::text::fields!(SubnetPolicy { discovery, floor });
 
 impl Default for SubnetPolicy {
     fn default() -> Self {
@@ -68,6 +88,8 @@ pub enum LeakPolicy {
     Delete,
 }
 
+crate::text::variants!(LeakPolicy { Ignore, DryRun, Delete });
+
 /// This node's part of the account's EC2 budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Share {
@@ -76,6 +98,8 @@ pub struct Share {
     /// Part of the account's buckets that belongs to all these nodes. *Unit*: percent.
     pub percent: u32,
 }
+
+crate::text::fields!(Share { nodes, percent });
 
 impl Default for Share {
     fn default() -> Self {
@@ -91,6 +115,8 @@ pub enum Mode {
     /// /28 prefixes.
     Prefix,
 }
+
+crate::text::variants!(Mode { SecondaryIp, Prefix });
 
 /// How many addresses to keep ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +136,8 @@ pub enum Warm {
     },
 }
 
+crate::text::variants!(Warm { DemandDriven, Targets { ip, minimum, eni, prefix } });
+
 /// Limits of the instance type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Limits {
@@ -118,3 +146,5 @@ pub struct Limits {
     /// IPv4 addresses for each ENI, its primary address included; a prefix takes the place of one.
     pub ipv4_per_eni: u32,
 }
+
+crate::text::fields!(Limits { enis, ipv4_per_eni });

@@ -44,6 +44,8 @@ enum Word {
     Forbidden,
 }
 
+crate::text::variants!(Word { Silent, Allowed, Forbidden });
+
 /// One subnet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Facts {
@@ -51,6 +53,8 @@ struct Facts {
     cidr: Option<IpNetwork>,
     word: Word,
 }
+
+crate::text::fields!(Facts { free, cidr, word });
 
 /// What is known of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
@@ -61,6 +65,8 @@ pub(crate) struct Subnets {
     /// A newer one is wanted: what it says stops growth.
     again: bool,
 }
+
+crate::text::fields!(Subnets { known, looked, again });
 
 impl Subnets {
     /// A subnet's CIDR, where it was described.

@@ -34,6 +34,8 @@ pub(crate) struct Census {
 pub(crate) struct Verdict {
     /// Addresses to add.
     pub(crate) short: u32,
+    /// Addresses to ask for beside those, where they cost neither another call nor another ENI.
+    pub(crate) ahead: u32,
     /// Whatever ENI is asked is filled (`WARM_ENI_TARGET` counts whole ENIs).
     pub(crate) fill: bool,
     /// Single addresses that may go.
@@ -75,20 +77,40 @@ fn reserve(census: &Census) -> u32 {
     (census.arrivals / 4).min(twentieth).max(1)
 }
 
+/// Between what is asked for when the reserve is touched and what is given back lies this band: one call fills it, and
+/// pods that come and go within it cost none.
+fn slack(census: &Census) -> u32 {
+    (census.held / 20).max(1)
+}
+
+/// Pods that came faster than addresses, where it is not known who else will come: as many more are likely to come before
+/// EC2 has answered. A prefix brings more than that anyway.
+fn surge(settings: &Settings, census: &Census) -> u32 {
+    match (settings.mode, census.bound) {
+        (Mode::SecondaryIp, None) => census.waiting.min(census.arrivals),
+        (Mode::SecondaryIp, Some(_)) | (Mode::Prefix, _) => 0,
+    }
+}
+
 fn demand_driven(settings: &Settings, census: &Census) -> Verdict {
     let expected = census.held.saturating_add(census.waiting);
     let unwired = census.bound.map_or(0, |bound| bound.min(settings.max_pods).saturating_sub(expected));
     let room = settings.max_pods.saturating_sub(expected).saturating_sub(unwired);
-    let wanted_free = census.waiting.saturating_add(unwired).saturating_add(reserve(census).min(room));
+    let demand = census.waiting.saturating_add(unwired);
+    let wanted_free = demand.saturating_add(reserve(census).min(room));
+    // A node without a pod keeps no more than its reserve.
+    let band = if expected == 0 { 0 } else { slack(census) };
+    let full = demand.saturating_add(reserve(census).saturating_add(band).min(room));
     let have = census.free.saturating_add(census.coming);
-    let short = wanted_free.saturating_sub(have).min(below_ceiling(settings, census));
+    let below = below_ceiling(settings, census);
+    let short = if have < wanted_free { (full - have).min(below) } else { 0 };
     if short > 0 || census.coming > 0 || census.waiting > 0 {
-        return Verdict { short, ..Verdict::default() };
+        let ahead = surge(settings, census).min(room).min(below - short);
+        return Verdict { short, ahead, ..Verdict::default() };
     }
-    let slack = (census.held / 20).max(1);
-    let over = census.free.saturating_sub(wanted_free.saturating_add(slack));
+    let over = census.free.saturating_sub(wanted_free.saturating_add(slack(census)));
     let over_prefixes = census.idle_prefixes.min(over / PREFIX_SIZE);
-    Verdict { short: 0, fill: false, over: over - over_prefixes * PREFIX_SIZE, over_prefixes, over_eni: over }
+    Verdict { over: over - over_prefixes * PREFIX_SIZE, over_prefixes, over_eni: over, ..Verdict::default() }
 }
 
 /// How many more the ceiling allows.
@@ -118,11 +140,10 @@ fn by_addresses(settings: &Settings, census: &Census, warm: u32, minimum: u32) -
         Mode::SecondaryIp => {
             let over_prefixes = census.idle_prefixes.min(over / PREFIX_SIZE);
             Verdict {
-                short: 0,
-                fill: false,
                 over: over - over_prefixes * PREFIX_SIZE,
                 over_prefixes,
                 over_eni: over,
+                ..Verdict::default()
             }
         }
         Mode::Prefix => {
@@ -132,11 +153,10 @@ fn by_addresses(settings: &Settings, census: &Census, warm: u32, minimum: u32) -
             let over_prefixes = if over > 0 { spare } else { 0 };
             let singles = over.saturating_sub(over_prefixes * PREFIX_SIZE);
             Verdict {
-                short: 0,
-                fill: false,
                 over: singles,
                 over_prefixes,
                 over_eni: over_prefixes * PREFIX_SIZE,
+                ..Verdict::default()
             }
         }
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(u64);
 
+crate::text::wraps!(Time);
+
 impl Time {
     /// The moment `ms` milliseconds after boot.
     #[must_use]

@@ -83,6 +83,8 @@ pub(crate) struct Tuning {
     pub(crate) quiet: Duration,
 }
 
+crate::text::fields!(Tuning { quiet });
+
 impl Tuning {
     /// Derives them. *Why* quiet = cooldown: both say "this may be wanted again soon", and tests that shorten one mean
     /// the other too.

@@ -50,6 +50,8 @@ pub struct Report {
     pub marks: Marks,
     /// Every input and effect of a single run, when asked for.
     pub diary: Vec<String>,
+    /// What a recorder kept of each life of the daemon, when asked for.
+    pub recordings: Vec<podwire_trace::Recording>,
 }
 
 impl Report {
@@ -115,6 +117,17 @@ pub fn run_with(seed: u64, steps: u64, diary: bool) -> Result<Report, Box<Failur
     run_world(seed, stream, swarm, world, steps)
 }
 
+/// The same with a recorder of these bounds beside the pool.
+///
+/// # Errors
+/// The first invariant broken, with what led to it.
+pub fn run_recorded(seed: u64, steps: u64, bounds: podwire_trace::Bounds) -> Result<Report, Box<Failure>> {
+    let mut stream = Seeded::new(seed);
+    let (swarm, mut world) = Swarm::draw(&mut stream);
+    world.ring = Some(podwire_trace::Ring::new(bounds));
+    run_world(seed, stream, swarm, world, steps)
+}
+
 /// A run with a planted bug.
 ///
 /// # Errors
@@ -152,8 +165,9 @@ fn run_world(
     let outcome = engine.safety(steps).and_then(|()| engine.liveness());
     match outcome {
         Ok(()) => {
-            let World { tally, marks, diary, .. } = engine.world;
-            Ok(Report { seeds: 1, tally, marks, diary: diary.unwrap_or_default() })
+            engine.world.keep_recording();
+            let World { tally, marks, diary, recordings, .. } = engine.world;
+            Ok(Report { seeds: 1, tally, marks, diary: diary.unwrap_or_default(), recordings })
         }
         Err(violation) => {
             let trace = engine.trace.into_iter().rev().take(400).collect();

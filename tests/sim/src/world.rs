@@ -16,6 +16,8 @@ use podwire_pool::{
     Pool, Record, Revision, Settings, SnapshotSource, Time,
 };
 
+use podwire_trace::{Recording, Ring};
+
 use crate::ec2::Ec2;
 use crate::host::Host;
 use crate::marks::Marks;
@@ -102,6 +104,10 @@ pub struct World {
     pub bug: Option<podwire_pool::Bug>,
     /// Every input and effect in words, when asked for.
     pub diary: Option<Vec<String>>,
+    /// What the daemon's recorder would keep of this life, when asked for.
+    pub ring: Option<Ring>,
+    /// What it kept of earlier lives.
+    pub recordings: Vec<Recording>,
 }
 
 impl World {
@@ -128,6 +134,8 @@ impl World {
             #[cfg(feature = "planted")]
             bug: None,
             diary: None,
+            ring: None,
+            recordings: Vec::new(),
         }
     }
 
@@ -219,7 +227,13 @@ impl World {
         if let Some(diary) = &mut self.diary {
             diary.push(format!("{:>9} > {input:?}", self.now));
         }
+        if let Some(ring) = &mut self.ring {
+            ring.before(&self.pool, Time::from_ms(self.now), &input);
+        }
         self.pool.handle(Time::from_ms(self.now), input, &mut effects);
+        if let Some(ring) = &mut self.ring {
+            ring.after(&effects);
+        }
         self.pool.check().map_err(|v| Violation { id: v.id, what: v.what })?;
         let hurried = self.pool.stats().hurried > before;
         self.marks.sometimes("cooling address used early", hurried);
@@ -394,6 +408,14 @@ impl World {
         (&self.pool, self.now, &self.ec2, &self.host, &self.disk, &self.runtime).hash(hasher);
         (&self.open, &self.late, &self.oracle, &self.told, self.wants_metadata, self.dying, self.last_op)
             .hash(hasher);
+    }
+
+    /// Ends a recording: the daemon dies, or it is asked for what it has.
+    pub fn keep_recording(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            self.recordings.extend(ring.recording(Some(&self.pool)));
+            *ring = Ring::new(ring.bounds());
+        }
     }
 
     /// The cooldown, in ms.

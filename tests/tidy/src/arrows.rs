@@ -6,12 +6,14 @@ use crate::workspace::{Package, Problem};
 
 /// Every package of the product, with what it may depend on within the workspace. Packages under `tests/` may depend
 /// on anything and nothing may depend on them.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("podwire-proto", &[]),
     ("podwire-config", &[]),
     ("podwire-hostnet", &[]),
     ("podwire-pool", &[]),
     ("podwire-ledger", &["podwire-pool"]),
+    ("podwire-trace", &["podwire-pool"]),
+    ("podwire-whatif", &["podwire-config", "podwire-pool"]),
     ("podwire-ec2", &["podwire-pool"]),
     ("aws-cni", &["podwire-hostnet", "podwire-proto"]),
     (
@@ -23,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "podwire-ledger",
             "podwire-pool",
             "podwire-proto",
+            "podwire-trace",
         ],
     ),
 ];

@@ -1,5 +1,7 @@
 //! The arithmetic against the incumbent's tables (incumbent-testcases A) and over complete small domains.
 
+mod domain;
+
 use std::time::Duration;
 
 use super::{Census, Verdict, ceiling, verdict};
@@ -86,6 +88,20 @@ fn an_eni_goes_only_when_the_others_meet_the_targets() {
     }
 }
 
+/// A06: which of the settings count. W, M → whether they are defined and E and P do not count.
+#[test]
+fn address_targets_count_when_either_is_set() {
+    for (w, m, defined) in [(0, 0, false), (5, 0, true), (0, 10, true), (5, 10, true)] {
+        let is = verdict(&settings(Mode::SecondaryIp, by_ips(w, m)), &singles(0, 0));
+        assert_eq!(is.fill, !defined, "W={w} M={m}: whole ENIs count exactly when addresses do not: {is:?}");
+    }
+    // P counts with prefixes only, E without them only.
+    let prefix = Warm::Targets { ip: 0, minimum: 0, eni: 0, prefix: 1 };
+    assert!(!verdict(&settings(Mode::Prefix, prefix), &Census::default()).fill);
+    assert_eq!(verdict(&settings(Mode::Prefix, prefix), &Census::default()).short, 16);
+    assert_eq!(verdict(&settings(Mode::SecondaryIp, prefix), &singles(3, 0)).short, 0);
+}
+
 #[test]
 fn whole_enis_are_kept_warm_and_filled() {
     let warm = Warm::Targets { ip: 0, minimum: 0, eni: 1, prefix: 1 };
@@ -117,13 +133,31 @@ fn targets_stop_at_max_pods() {
 fn demand_counts_pods_that_are_bound_and_not_wired_yet() {
     let settings = settings(Mode::SecondaryIp, Warm::DemandDriven);
     let census = Census { total: 4, held: 4, bound: Some(10), ..Census::default() };
-    assert_eq!(verdict(&settings, &census).short, 7, "six pods and one in reserve");
+    assert_eq!(verdict(&settings, &census).short, 8, "six pods, one in reserve, and the band above it");
     let unknown = Census { bound: None, ..census };
-    assert_eq!(verdict(&settings, &unknown).short, 1);
+    assert_eq!(verdict(&settings, &unknown).short, 2);
     let waiting = Census { waiting: 6, ..unknown };
-    assert_eq!(verdict(&settings, &waiting).short, 7);
+    assert_eq!(verdict(&settings, &waiting).short, 8);
     let both = Census { waiting: 6, ..census };
-    assert_eq!(verdict(&settings, &both).short, 7, "a pod that waits is one of those bound");
+    assert_eq!(verdict(&settings, &both).short, 8, "a pod that waits is one of those bound");
+}
+
+/// While pods come faster than addresses, a call brings as many more as wait; never beyond what pods can use, and not
+/// when it is known who comes.
+#[test]
+fn surge_is_met_ahead_within_max_pods() {
+    let settings = settings(Mode::SecondaryIp, Warm::DemandDriven);
+    let surge = Census { total: 1, held: 1, waiting: 4, arrivals: 5, ..Census::default() };
+    let is = verdict(&settings, &surge);
+    assert_eq!((is.short, is.ahead), (6, 4));
+    assert_eq!(verdict(&settings, &Census { arrivals: 0, ..surge }).ahead, 0, "nobody came lately");
+    assert_eq!(verdict(&settings, &Census { bound: Some(5), ..surge }).ahead, 0);
+    let nearly_full = Census { total: 103, held: 103, ..surge };
+    assert_eq!(
+        verdict(&settings, &nearly_full).ahead,
+        0,
+        "{nearly_full:?}: 107 of 110, and three in reserve"
+    );
 }
 
 /// Over every census of a small domain: what is short never goes beyond the ceiling, nothing is short and over at once,

@@ -40,6 +40,7 @@ impl World {
     pub(super) fn boot(&mut self, same_boot: bool) -> Result<(), Violation> {
         let records = self.disk.durable.clone();
         self.marks.sometimes("recovered with an open intent", open_intent(&records));
+        self.keep_recording();
         self.pool = Pool::recover(self.settings.clone(), same_boot, records, Time::from_ms(self.now));
         #[cfg(feature = "planted")]
         if let Some(bug) = self.bug {

@@ -4,6 +4,7 @@
 
 mod account;
 mod engines;
+mod replay;
 mod scenarios;
 #[cfg(feature = "planted")]
 mod zoo;
