@@ -12,7 +12,9 @@ use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
 use podwire_hostnet::{NodeNet, PodLink, Watch};
 use podwire_ledger::{Aside, Ledger, Opened};
 use podwire_pool::{BootId, Ec2Answer, Ec2Call, Input, ObservedEni, OpId, Pool, Snapshot, SnapshotSource};
+use podwire_trace::Bounds;
 use tokio::runtime::Handle as Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,7 @@ use crate::executors::{
     links::{self, LinkReaper},
     persist::PersistExecutor,
 };
+use crate::recorder::{self, Recorder};
 use crate::rpc::{listen, server::IpamService};
 use crate::start::{self, FirstLook};
 use crate::{clock, install, node, pending, single};
@@ -72,6 +75,8 @@ struct Node {
 
 impl Daemon {
     async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        // Caught from the first moment: uncaught it would end the daemon.
+        let asks_for_trace = signal(SignalKind::user_defined1()).context("cannot catch SIGUSR1")?;
         let only = single::wait(&settings.paths.socket).await?;
         let node = Node::read(settings).await?;
         let (driver, inbox) = Handle::channel();
@@ -88,7 +93,9 @@ impl Daemon {
         let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
         let executors = Executors::new(calls, host.clone(), persist);
         let (on_ready, ready) = oneshot::channel();
-        let running = tokio::spawn(Driver::new(pool, inbox, executors, on_ready).run());
+        let dir = &settings.paths.ledger_dir;
+        let recorder = Recorder::new(dir.clone(), Bounds::default());
+        let running = tokio::spawn(Driver::new(pool, recorder, inbox, executors, on_ready).run());
 
         let nets: anyhow::Result<Vec<NodeNet>> = (0..links::THREADS).map(|_| open_net()).collect();
         let links = LinkReaper::start(nets?)?;
@@ -97,8 +104,8 @@ impl Daemon {
         let listener = listen::bind(&settings.paths.socket)?;
         let serving =
             tokio::spawn(listen::serve(listener, service.clone(), stop_serving.clone().cancelled_owned()));
-        let dir = &settings.paths.ledger_dir;
         let helpers = vec![
+            tokio::spawn(recorder::write_when_signalled(driver.clone(), asks_for_trace, dir.clone())),
             tokio::spawn(first_look(driver.clone(), node.imds.clone(), node.ec2, look)),
             tokio::spawn(node::keep(node.imds, host, node_config)),
             tokio::spawn(pending::watch(dir.join("released"), service)),

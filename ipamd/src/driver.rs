@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use podwire_pool::{Answer, Cause, Collectable, Effect, Input, Pool, RequestId, SandboxKey, Snapshot, Time};
+use podwire_trace::Recording;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
-use crate::executors::Executors;
+use crate::executors::{CarryOut, Executors};
+use crate::recorder::Recorder;
 
 /// Most messages that wait for the driver. *Source*: our choice; a burst of 250 pods sends a few messages each.
 pub const QUEUE: usize = 4096;
@@ -65,6 +67,11 @@ pub enum Message {
     },
     /// The ledger's file has grown; rewrite it from the present state.
     Compact,
+    /// What happened lately?
+    Record {
+        /// Where the answer goes; `None` when nothing happened yet.
+        reply: oneshot::Sender<Option<Recording>>,
+    },
 }
 
 /// Sends messages to the driver.
@@ -113,28 +120,31 @@ impl Handle {
     }
 }
 
-/// Owns the pool.
+/// Owns the pool. Its executors are a parameter so that tests and benchmarks can put others in their place.
 #[derive(Debug)]
-pub struct Driver {
+pub struct Driver<E: CarryOut = Executors> {
     pool: Pool,
+    recorder: Recorder,
     inbox: mpsc::Receiver<Message>,
-    executors: Executors,
+    executors: E,
     waiting: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     effects: Vec<Effect>,
     on_ready: Option<oneshot::Sender<()>>,
 }
 
-impl Driver {
+impl<E: CarryOut> Driver<E> {
     /// Puts the parts together. `on_ready` fires when the first address is usable.
     #[must_use]
     pub fn new(
         pool: Pool,
+        recorder: Recorder,
         inbox: mpsc::Receiver<Message>,
-        executors: Executors,
+        executors: E,
         on_ready: oneshot::Sender<()>,
     ) -> Self {
         Self {
             pool,
+            recorder,
             inbox,
             executors,
             waiting: BTreeMap::new(),
@@ -196,6 +206,11 @@ impl Driver {
                 }
             }
             Message::Compact => self.executors.compact(self.pool.snapshot()),
+            Message::Record { reply } => {
+                if reply.send(self.recorder.recording(&self.pool)).is_err() {
+                    tracing::debug!("nobody waits for a recording any more");
+                }
+            }
         }
     }
 
@@ -206,7 +221,7 @@ impl Driver {
             let now = clock::now();
             tracing::trace!(?input, "input");
             let mut effects = std::mem::take(&mut self.effects);
-            self.pool.handle(now, input, &mut effects);
+            self.recorder.handle(&mut self.pool, now, input, &mut effects);
             for effect in effects.drain(..) {
                 // A later revision on disk means that the earlier ones are.
                 next = self.carry_out(effect).or(next);

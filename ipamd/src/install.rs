@@ -133,7 +133,7 @@ pub fn install_plugin(beside: &Path, bin_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Temporary file, fsync, rename: a reader sees the old or the new, never half; a running plugin keeps its file.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let dir = path.parent().context("the file has no directory")?;
     let cannot = || format!("cannot write {}", path.display());
     let mut file = tempfile::NamedTempFile::new_in(dir).with_context(cannot)?;

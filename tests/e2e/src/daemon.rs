@@ -19,6 +19,8 @@ use crate::binaries::Binaries;
 pub const SOCKET: &str = "/var/run/aws-node/ipamd.sock";
 /// Where it logs, in the node.
 pub const LOG: &str = "/var/log/aws-routed-eni/ipamd.log";
+/// The trace of the daemon's pool, in the node.
+pub const TRACE: &str = "/var/run/aws-node/podwire/trace.txt";
 /// The conflist, in the node.
 pub const CONFLIST: &str = "/etc/cni/net.d/10-aws.conflist";
 
@@ -109,6 +111,14 @@ impl Daemon {
     /// It does not answer.
     pub async fn status(&self) -> anyhow::Result<StatusResponse> {
         status_of(&self.node).await
+    }
+
+    /// Sends SIGUSR1: the daemon writes its trace to [`TRACE`].
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn ask_for_trace(&self) -> anyhow::Result<()> {
+        self.signal(rustix::process::Signal::USR1)
     }
 
     /// Sends SIGTERM and waits for the end.
