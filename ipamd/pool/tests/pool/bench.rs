@@ -189,6 +189,12 @@ impl Bench {
         }));
     }
 
+    pub(crate) fn describe(&mut self) {
+        let enis = self.enis.values().cloned().collect();
+        let (source, as_of) = (SnapshotSource::Describe, OpId(u64::MAX));
+        self.input(Input::Observed(Snapshot { source, as_of, enis }));
+    }
+
     pub(crate) fn add(&mut self, request: u64, name: &str) {
         self.add_until(request, name, self.now, self.now.after(Duration::from_secs(75)));
     }
