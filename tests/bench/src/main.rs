@@ -6,10 +6,14 @@
 mod account;
 mod burst;
 mod busy;
+mod decision;
 mod deletion;
 mod figures;
 mod floor;
 mod forward;
+mod frugality;
+mod full_node;
+mod handle;
 mod many;
 mod node;
 mod one;
@@ -81,6 +85,13 @@ const SECTIONS: &[Section] = &[
         about: "TCP between pods of two nodes, beside plain routes and beside the nodes",
         run: tcp::run,
     },
+    Section {
+        name: "handle",
+        about: "one call of the pool, on an empty and on a full node",
+        run: handle::run,
+    },
+    Section { name: "decision", about: "one durable ADD decision, ledger on tmpfs", run: decision::run },
+    Section { name: "frugality", about: "addresses held and waits in the what-if", run: frugality::run },
 ];
 
 fn main() -> ExitCode {

@@ -9,7 +9,6 @@ pub mod exhaustive;
 pub mod host;
 pub mod marks;
 pub mod oracle;
-pub mod perf;
 pub mod random;
 pub mod runtime;
 pub mod script;

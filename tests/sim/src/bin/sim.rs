@@ -1,7 +1,7 @@
 //! The simulator by hand:
 //! `sim FIRST COUNT [STEPS]` runs seeds, `sim --minutes N` fresh ones until the time is over, `sim trace SEED [STEPS]`
 //! prints every input and effect of one, `sim storm NODES SEED` lets many nodes loose on one account,
-//! `sim explore DEPTH` explores the small worlds, `sim perf` measures `handle`.
+//! `sim explore DEPTH` explores the small worlds.
 #![allow(clippy::print_stdout, reason = "this program's output is its result")]
 
 use std::process::ExitCode;
@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use podwire_pool::settings::Share;
 use podwire_sim::exhaustive::{explore, suite};
-use podwire_sim::perf::measure;
 use podwire_sim::random::{Report, run, run_with};
 use podwire_sim::storm::{naive, storm};
 
@@ -22,12 +21,6 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("trace") => trace(number(1, 1), number(2, 1_400)),
         Some("explore") => explore_all(usize::try_from(number(1, 8)).unwrap_or(8)),
-        Some("perf") => {
-            for pods in [0, 100, 400, 690] {
-                println!("{pods:>4} pods: {:?}", measure(pods, 2_000));
-            }
-            ExitCode::SUCCESS
-        }
         Some("storm") => storms(usize::try_from(number(1, 200)).unwrap_or(200), number(2, 1)),
         Some("--minutes") => {
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
