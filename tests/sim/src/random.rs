@@ -2,6 +2,7 @@
 //! safety with faults, then faults off and liveness demanded.
 
 mod judge;
+mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::swarm::{Odds, Swarm};
 use crate::world::{Action, Fate, Open, Tally, World};
 use crate::zone::Event;
 use crate::{Choose, Seeded};
+pub use recorded::run_recorded;
 
 /// A seed that broke something.
 #[derive(Debug, Clone)]
@@ -114,17 +116,6 @@ pub fn run_with(seed: u64, steps: u64, diary: bool) -> Result<Report, Box<Failur
     let mut stream = Seeded::new(seed);
     let (swarm, mut world) = Swarm::draw(&mut stream);
     world.diary = diary.then(Vec::new);
-    run_world(seed, stream, swarm, world, steps)
-}
-
-/// The same with a recorder of these bounds beside the pool.
-///
-/// # Errors
-/// The first invariant broken, with what led to it.
-pub fn run_recorded(seed: u64, steps: u64, bounds: podwire_trace::Bounds) -> Result<Report, Box<Failure>> {
-    let mut stream = Seeded::new(seed);
-    let (swarm, mut world) = Swarm::draw(&mut stream);
-    world.ring = Some(podwire_trace::Ring::new(bounds));
     run_world(seed, stream, swarm, world, steps)
 }
 

@@ -15,7 +15,6 @@ use podwire_pool::{
     AddressState, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, GrowBy, HostChange, Input, OpId,
     Pool, Record, Revision, Settings, SnapshotSource, Time,
 };
-
 use podwire_trace::{Recording, Ring};
 
 use crate::ec2::Ec2;
