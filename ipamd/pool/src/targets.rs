@@ -83,14 +83,25 @@ fn slack(census: &Census) -> u32 {
     (census.held / 20).max(1)
 }
 
-/// Pods that came faster than addresses, where it is not known who else will come: as many more are likely to come before
-/// EC2 has answered. A prefix brings more than that anyway.
+/// How many more to bring while pods come faster than addresses, where it is not known who else will come: as many as
+/// wait already are likely to come before EC2 has answered. A node all of whose pods came within the window is being
+/// filled; there even the first pods count for several. A prefix brings more than that anyway. *Source*: our choice, by the
+/// what-if's drain.
 fn surge(settings: &Settings, census: &Census) -> u32 {
     match (settings.mode, census.bound) {
-        (Mode::SecondaryIp, None) => census.waiting.min(census.arrivals),
+        (Mode::SecondaryIp, None) => {
+            let came = census.held.saturating_add(census.waiting);
+            let filling = came > 0 && came <= census.arrivals;
+            let first = if filling { FIRST_PODS.max(came) } else { 0 };
+            census.waiting.min(census.arrivals).max(first)
+        }
         (Mode::SecondaryIp, Some(_)) | (Mode::Prefix, _) => 0,
     }
 }
+
+/// Pods that are likely to follow the first one of a node within one EC2 call. *Source*: our choice; a drain brings ten a
+/// second.
+const FIRST_PODS: u32 = 4;
 
 fn demand_driven(settings: &Settings, census: &Census) -> Verdict {
     let expected = census.held.saturating_add(census.waiting);

@@ -147,9 +147,12 @@ fn demand_counts_pods_that_are_bound_and_not_wired_yet() {
 #[test]
 fn surge_is_met_ahead_within_max_pods() {
     let settings = settings(Mode::SecondaryIp, Warm::DemandDriven);
-    let surge = Census { total: 1, held: 1, waiting: 4, arrivals: 5, ..Census::default() };
+    let surge = Census { total: 2, held: 2, waiting: 4, arrivals: 5, ..Census::default() };
     let is = verdict(&settings, &surge);
     assert_eq!((is.short, is.ahead), (6, 4));
+    let filling = Census { total: 1, held: 1, arrivals: 1, ..Census::default() };
+    assert_eq!(verdict(&settings, &filling).ahead, 4, "the first pod of a node");
+    assert_eq!(verdict(&settings, &Census { held: 6, total: 6, arrivals: 6, ..filling }).ahead, 6);
     assert_eq!(verdict(&settings, &Census { arrivals: 0, ..surge }).ahead, 0, "nobody came lately");
     assert_eq!(verdict(&settings, &Census { bound: Some(5), ..surge }).ahead, 0);
     let nearly_full = Census { total: 103, held: 103, ..surge };
