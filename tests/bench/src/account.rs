@@ -26,19 +26,21 @@ pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()> {
 fn storms(figures: &mut Figures) -> anyhow::Result<()> {
     let nodes = usize::try_from(NODES)?;
     let known = Share { nodes: Some(NODES), percent: 100 };
-    let worst = |share| -> anyhow::Result<Storm> {
+    // The slowest storm, and the largest share of any.
+    let worst = |share| -> anyhow::Result<(Storm, f64)> {
         let mut all = (1..=STORMS).map(|seed| storm(nodes, share, seed)).collect::<Result<Vec<_>, _>>()?;
+        let rejected = all.iter().map(Storm::rejected_share).fold(0.0, f64::max);
         all.sort_by_key(|storm| storm.served_ms);
-        all.pop().context("no storm was run")
+        Ok((all.pop().context("no storm was run")?, rejected))
     };
-    let (ours, blind) = (worst(known)?, worst(Share::default())?);
+    let ((ours, rejected), (blind, blind_rejected)) = (worst(known)?, worst(Share::default())?);
     let plain = naive(nodes, 1);
-    let remark = format!("{} of {} calls; worst time of {STORMS} storms", ours.rejected, ours.calls);
-    figures.judge("storm_rejected_share", ours.rejected_share(), "", Must::AtMost(0.10), &remark);
-    let remark = format!("{} ms, arithmetic {} ms", ours.served_ms, ours.arithmetic_ms);
+    let remark = format!("worst of {STORMS} storms of {NODES} nodes");
+    figures.judge("storm_rejected_share", rejected, "", Must::AtMost(0.10), &remark);
+    let remark = format!("worst of {STORMS}: {} ms, arithmetic {} ms", ours.served_ms, ours.arithmetic_ms);
     figures.judge("storm_time_over_arithmetic", ours.over_arithmetic(), "×", Must::AtMost(1.3), &remark);
     let remark = "PODWIRE_EC2_NODES not set";
-    figures.note("storm_rejected_share_unknown", blind.rejected_share(), "", remark);
+    figures.note("storm_rejected_share_unknown", blind_rejected, "", remark);
     figures.note("storm_time_over_arithmetic_unknown", blind.over_arithmetic(), "×", remark);
     let remark = "three tries with jitter, then each 5 s";
     figures.note("storm_rejected_share_naive", plain.rejected_share(), "", remark);
