@@ -30,7 +30,7 @@ use crate::executors::{
 use crate::recorder::{self, Recorder};
 use crate::rpc::{listen, server::IpamService};
 use crate::start::{self, FirstLook};
-use crate::{clock, install, node, pending, single};
+use crate::{clock, install, node, pending, recheck, single};
 
 /// Pause between attempts to reach metadata or EC2 at start. *Source*: our choice.
 const START_PAUSE: Duration = Duration::from_secs(1);
@@ -107,6 +107,7 @@ impl Daemon {
         let helpers = vec![
             tokio::spawn(recorder::write_when_signalled(driver.clone(), asks_for_trace, dir.clone())),
             tokio::spawn(first_look(driver.clone(), node.imds.clone(), node.ec2, look)),
+            tokio::spawn(recheck::keep(driver.clone(), node.imds.clone())),
             tokio::spawn(node::keep(node.imds, host, node_config)),
             tokio::spawn(pending::watch(dir.join("released"), service)),
             tokio::spawn(heartbeat(dir.join("alive"))),

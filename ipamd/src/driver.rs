@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use podwire_pool::{Answer, Cause, Collectable, Effect, Input, Pool, RequestId, SandboxKey, Snapshot, Time};
+use podwire_pool::{
+    Answer, Cause, Collectable, Effect, Input, OpId, Pool, RequestId, SandboxKey, Snapshot, Time,
+};
 use podwire_trace::Recording;
 use tokio::sync::{mpsc, oneshot};
 
@@ -64,6 +66,11 @@ pub enum Message {
     Status {
         /// Where the answer goes.
         reply: oneshot::Sender<podwire_pool::Stats>,
+    },
+    /// Which operation was asked for last?
+    Newest {
+        /// Where the answer goes.
+        reply: oneshot::Sender<OpId>,
     },
     /// The ledger's file has grown; rewrite it from the present state.
     Compact,
@@ -203,6 +210,11 @@ impl<E: CarryOut> Driver<E> {
                 stats.ready |= self.on_ready.is_none();
                 if reply.send(stats).is_err() {
                     tracing::debug!("nobody waits for a status any more");
+                }
+            }
+            Message::Newest { reply } => {
+                if reply.send(self.executors.last_op()).is_err() {
+                    tracing::debug!("nobody waits for the newest operation any more");
                 }
             }
             Message::Compact => self.executors.compact(self.pool.snapshot()),

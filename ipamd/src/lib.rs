@@ -10,6 +10,7 @@ pub mod install;
 pub mod logging;
 pub mod node;
 pub mod pending;
+pub mod recheck;
 pub mod recorder;
 pub mod rpc;
 pub mod single;
