@@ -1,11 +1,14 @@
 //! What EC2 says it gave us: sound blocks enter the pool, the rest is named and left alone.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use crate::address::{BlockState, State};
 use crate::cause::Cause;
 use crate::effect::Effect;
 use crate::eni::{Eni, Slot};
+use crate::ids::SandboxKey;
 use crate::input::ObservedEni;
 use crate::ledger::is_sound;
 use crate::machine::Pool;
@@ -62,7 +65,24 @@ impl Pool {
             self.ledger.set_block(net, BlockState::Ready);
         }
         self.journal.note(Record::Assigned { eni: id, net, at: now });
+        self.note_rest(net);
         true
+    }
+
+    /// What is adopted as resting has to rest after a crash as well.
+    fn note_rest(&mut self, net: IpNetwork) {
+        let mut resting: Vec<IpAddr> = Vec::new();
+        let mut since = Time::default();
+        for ip in net.iter() {
+            if let Some(State::Cooling { since: at, .. }) = self.ledger.address(ip).map(|a| &a.state) {
+                resting.push(ip);
+                since = since.max(*at);
+            }
+        }
+        if !resting.is_empty() {
+            let (sandbox, started) = (SandboxKey::new("", ""), Time::default());
+            self.journal.note(Record::Released { sandbox, addresses: resting, started, at: since });
+        }
     }
 
     /// What is known elsewhere is doubtful as well: nothing of it is handed out until a Describe has told.

@@ -10,6 +10,7 @@ use crate::ids::EniId;
 use crate::input::{Ec2Failure, FailureClass};
 use crate::machine::Pool;
 use crate::ops::About;
+use crate::planted::Bug;
 use crate::time::Time;
 use crate::tuning::{DESCRIBE_LAG, METADATA_PATIENCE};
 
@@ -76,7 +77,8 @@ impl Pool {
     pub(crate) fn tend_describe(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.describing.forget_old(now);
         let closed = || self.closed(Action::Describe, Urgency::Minimum, now).is_some();
-        if !self.describing.due(now) || self.ops.describing() || closed() {
+        let blind = self.planted(Bug::FollowsMetadata);
+        if blind || !self.describing.due(now) || self.ops.describing() || closed() {
             return;
         }
         let also: Vec<EniId> = self

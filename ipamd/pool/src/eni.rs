@@ -97,6 +97,9 @@ pub(crate) struct Eni {
     pub(crate) excluded: bool,
     pub(crate) primary: IpAddr,
     pub(crate) role: Role,
+    /// Its tags were seen in this life of the daemon and say that it is ours. The ledger does not know whose an ENI was:
+    /// one it remembers is not detached before EC2 has told.
+    pub(crate) confirmed: bool,
     pub(crate) stage: Stage,
     /// The host sends its sources out by it.
     pub(crate) configured: bool,
@@ -160,6 +163,7 @@ crate::text::fields!(Eni {
     excluded,
     primary,
     role,
+    confirmed,
     stage,
     configured,
     host_op,
@@ -202,6 +206,7 @@ impl Eni {
             excluded: false,
             primary: seen.primary,
             role,
+            confirmed: role == Role::Secondary && seen.tags.is_some(),
             stage,
             configured: false,
             host_op: None,

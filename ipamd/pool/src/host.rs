@@ -33,7 +33,9 @@ impl Pool {
         for slot in busy {
             let Some(eni) = self.ledger.eni(slot) else { continue };
             let lost = eni.missing.is_some() && eni.stage == Stage::Attached;
-            if eni.host_op.is_some() || !eni.ours() || lost || !eni.host_retry.open(now) {
+            // What the host has of it may be more than is known yet, and pods may live on that.
+            let early = !eni.configured && eni.doubt.is_some() && self.ledger.homeless();
+            if eni.host_op.is_some() || !eni.ours() || lost || early || !eni.host_retry.open(now) {
                 continue;
             }
             let next = match eni.stage {

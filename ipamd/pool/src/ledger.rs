@@ -323,6 +323,11 @@ impl Ledger {
         self.holders.get(&ip)
     }
 
+    /// Whether a sandbox holds an address that is on no block.
+    pub(crate) fn homeless(&self) -> bool {
+        self.holders.keys().any(|ip| !self.addresses.contains_key(ip))
+    }
+
     /// How many sandboxes hold something.
     pub(crate) fn sandbox_count(&self) -> u32 {
         count(self.sandboxes.len())

@@ -112,7 +112,8 @@ impl Pool {
         out: &mut Vec<Effect>,
     ) {
         let cause = cause_of(Action::Attach, failure, None);
-        let others = self.ledger.enis().filter(|(s, e)| *s != slot && e.occupies()).count();
+        let here = |e: &Eni| e.card == NetworkCard(0) && e.occupies();
+        let others = self.ledger.enis().filter(|(s, e)| *s != slot && here(e)).count();
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         if failure.class != FailureClass::Throttled {
             eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
@@ -125,6 +126,9 @@ impl Pool {
             }
             FailureClass::LimitExceeded => {
                 self.learned_enis = Some((crate::tuning::count(others), now.after(LIMIT_MEMORY)));
+                // What is counted here may change at once; another ENI is not made for that.
+                let gate = self.gates.action(Action::Attach);
+                gate.fail(now, failure.class, cause.clone(), &mut self.jitter);
                 // Somebody else may have taken the place.
                 self.describing.want(now);
                 self.mark_leaving(slot);
@@ -190,6 +194,7 @@ impl Pool {
             eni.termination_retry.clear();
             let id = eni.id.clone();
             self.settle_created(&id);
+            self.settle_doubts(slot);
             return;
         };
         let cause = cause_of(Action::Modify, failure, None);
@@ -203,11 +208,16 @@ impl Pool {
         self.complain(cause, out);
     }
 
-    /// Decides that an ENI leaves, once nothing on it is in use or cools; nothing is done before that is on disk.
-    pub(crate) fn mark_leaving(&mut self, slot: Slot) {
-        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+    /// Decides that an ENI leaves, once nothing on it is in use or cools; nothing is done before that is on disk. False
+    /// when it stays, for now at least.
+    pub(crate) fn mark_leaving(&mut self, slot: Slot) -> bool {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return false };
         if !eni.staying() || eni.role != Role::Secondary || !eni.counts.idle() {
-            return;
+            return false;
+        }
+        if !eni.confirmed && eni.stage == Stage::Attached {
+            self.describing.want(self.now);
+            return false;
         }
         eni.stage = Stage::Leaving(Exit::Marked);
         if !eni.ever_attached {
@@ -219,6 +229,7 @@ impl Pool {
         let record = eni.record();
         self.journal.note(Record::Eni(record));
         self.journal.then(Then::Leave(slot));
+        true
     }
 
     /// That is on disk.

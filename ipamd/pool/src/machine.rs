@@ -144,7 +144,7 @@ impl Pool {
             ledger: Ledger::default(),
             journal: Journal::default(),
             requests: Requests::default(),
-            ops: Ops::starting_at(first_op(&settings)),
+            ops: Ops::starting_at(first_op(&settings, Time::default())),
             gates: Gates::default(),
             budget: Budget::new(settings.share),
             subnets: Subnets::default(),
@@ -328,11 +328,12 @@ impl Pool {
     }
 }
 
-/// Where operation ids start: high bits from the boot, so that a ledger lost at a reboot does not bring an old client
-/// token back (EC2 answers a repeated token with the ENI it made then). *Source*: FNV-1a, 24 bits of it.
-fn first_op(settings: &Settings) -> OpId {
+/// Where operation ids start: high bits from the boot, and from the time when a ledger of this boot was lost, so that no
+/// loss brings an old client token back (EC2 answers a repeated token with the ENI it made then). *Source*: FNV-1a, 24
+/// bits of it.
+pub(crate) fn first_op(settings: &Settings, lost: Time) -> OpId {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in settings.boot.as_str().bytes() {
+    for byte in settings.boot.as_str().bytes().chain(lost.as_ms().to_le_bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     OpId(((hash >> 40) << 20) | 1)

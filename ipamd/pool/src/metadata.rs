@@ -50,17 +50,28 @@ impl Pool {
         }
     }
 
-    /// The incumbent's way, as a planted bug: what metadata does not list is gone (cni#3824).
+    /// The incumbent's way, as a planted bug: metadata is the truth about what is attached, addresses are compared by
+    /// number (cni#1967, cni#3019, cni#3824, cni#3887).
     pub(crate) fn follow_metadata(&mut self, now: Time, snapshot: &Snapshot, out: &mut Vec<Effect>) {
-        self.see_metadata(now, snapshot, out);
-        for slot in self.ledger.slots() {
-            let Some(eni) = self.ledger.eni(slot) else { continue };
-            let Some(seen) = snapshot.enis.iter().find(|s| s.id == eni.id) else { continue };
+        self.observed = true;
+        for seen in &snapshot.enis {
+            let Some(slot) = self.ledger.slot_of(&seen.id) else {
+                self.meet(now, seen, &State::Free { since: now }, out);
+                continue;
+            };
+            let Some(eni) = self.ledger.eni_mut(slot) else { continue };
+            eni.doubt = None;
             let listed = nets_of(seen);
+            if !eni.ours() || eni.ec2_op.is_some() || listed.len() == eni.blocks.len() {
+                continue;
+            }
             let gone: Vec<IpNetwork> =
                 eni.blocks.iter().copied().filter(|net| !listed.contains(net)).collect();
             for net in gone {
                 self.unassigned(now, slot, net);
+            }
+            for net in listed {
+                self.adopt(now, slot, net, &State::Free { since: now }, out);
             }
         }
     }
@@ -70,8 +81,11 @@ impl Pool {
         if eni.subnet_cidr.is_none() && seen.subnet_cidr.is_some() {
             eni.subnet_cidr = seen.subnet_cidr;
             eni.refresh = true;
-            let record = eni.record();
-            self.journal.note(Record::Eni(record));
+            // The ledger remembers ours alone: after a restart whatever is in it counts as ours.
+            if eni.ours() {
+                let record = eni.record();
+                self.journal.note(Record::Eni(record));
+            }
         }
     }
 

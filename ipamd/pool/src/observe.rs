@@ -15,7 +15,7 @@ use crate::machine::Pool;
 use crate::planted::Bug;
 use crate::record::Record;
 use crate::time::Time;
-use crate::tuning::{DESCRIBE_LAG, GONE_AFTER, METADATA_DOUBT_EVERY};
+use crate::tuning::{BOOTED_LATELY, DESCRIBE_LAG, GONE_AFTER, METADATA_DOUBT_EVERY};
 
 /// How old the eyes are that saw something.
 #[derive(Debug, Clone, Copy)]
@@ -96,9 +96,14 @@ impl Pool {
         eni.excluded = self.kept_out(&eni.subnet);
         let record = Record::Eni(eni.record());
         let ours = eni.ours();
+        let past = matches!(state, State::Cooling { .. });
+        eni.wants_termination = past && role == Role::Secondary;
         let slot = self.ledger.add_eni(eni);
         if role == Role::Unverified {
             self.describing.want(now);
+        }
+        if ours && past {
+            self.mistrust(now, slot);
         }
         if ours {
             self.journal.note(record);
@@ -106,6 +111,17 @@ impl Pool {
                 self.adopt(now, slot, net, state, out);
             }
         }
+    }
+
+    /// An ENI of ours with a past the ledger does not know (it was lost, or others attached the ENI): a call made then
+    /// may not show yet. Within the time of a boot that is certainly over, as long as no pod waits for its address.
+    fn mistrust(&mut self, now: Time, slot: Slot) {
+        let again = now.after(DESCRIBE_LAG);
+        self.describing.want(again);
+        if now >= Time::default().after(BOOTED_LATELY) || self.ledger.homeless() {
+            self.doubt(slot, now, again);
+        }
+        self.note_doubt(now, slot);
     }
 
     /// A known ENI as EC2 describes it.
@@ -168,16 +184,28 @@ impl Pool {
             (Role::Unverified, Role::Secondary | Role::Borrowed) => {
                 eni.role = role;
                 eni.since = sight.now;
+                eni.confirmed = role == Role::Secondary;
                 let record = Record::Eni(eni.record());
                 self.journal.note(record);
             }
             (Role::Unverified, Role::Foreign) => eni.role = role,
+            (Role::Secondary, Role::Secondary) => eni.confirmed = true,
+            (Role::Secondary, Role::Borrowed) if !eni.confirmed => eni.role = role,
             (Role::Secondary | Role::Borrowed, Role::Foreign) if seen.attached && eni.staying() => {
                 eni.role = role;
+                // After a restart whatever is in the ledger counts as ours.
+                self.journal.note(Record::EniGone { eni: eni.id.clone() });
                 let what = format!("{}, which is no longer ours to manage,", eni.id).into();
                 self.complain(Cause::Quarantined { what }, out);
             }
-            (Role::Foreign, Role::Secondary) if eni.ever_attached && seen.attached => eni.role = role,
+            (Role::Foreign, Role::Secondary) if eni.ever_attached && seen.attached => {
+                eni.role = role;
+                eni.confirmed = true;
+                self.journal.note(Record::Eni(eni.record()));
+                for net in &eni.blocks {
+                    self.journal.note(Record::Assigned { eni: eni.id.clone(), net: *net, at: sight.now });
+                }
+            }
             (
                 Role::Primary | Role::Secondary | Role::Borrowed | Role::Unverified | Role::Foreign,
                 Role::Primary | Role::Secondary | Role::Borrowed | Role::Unverified | Role::Foreign,

@@ -340,6 +340,7 @@ impl Pool {
             let mut eni = Eni::observed(seen, Role::Secondary, Stage::Created, now);
             eni.touched = id;
             eni.changed = now;
+            eni.confirmed = true;
             eni.subnet_cidr = eni.subnet_cidr.or_else(|| self.cidr_of(&eni.subnet));
             eni.excluded = self.kept_out(&eni.subnet);
             self.journal.note(Record::Eni(eni.record()));

@@ -32,7 +32,7 @@ pub enum Bug {
     ReleasesEarly,
     /// An ADD that began before the DEL of its sandbox is served (S8).
     IgnoresTombstones,
-    /// What metadata does not list is gone (S10).
+    /// Metadata is the truth: what it does not list is gone, what it lists is there (S2, S10).
     FollowsMetadata,
     /// A waiting ADD is not refused at its deadline (L2).
     ForgetsDeadlines,

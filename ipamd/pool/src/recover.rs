@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use crate::address::State;
-use crate::eni::{Doubt, Eni, Stage};
+use crate::eni::{Doubt, Eni, Role, Stage};
 use crate::ids::{OpId, Revision, SandboxKey};
 use crate::ledger::{Phase, Sandbox};
-use crate::machine::{Intent, Pool};
+use crate::machine::{Intent, Pool, first_op};
+use crate::ops::Ops;
 use crate::record::Record;
 use crate::requests::Tombstone;
 use crate::settings::Settings;
@@ -19,6 +20,11 @@ impl Pool {
     #[must_use]
     pub fn recover(settings: Settings, same_boot: bool, records: Vec<Record>, now: Time) -> Self {
         let mut pool = Self::empty(settings, false, now);
+        let named =
+            |r: &Record| matches!(r, Record::OpsUsed { .. } | Record::Intent { .. } | Record::Settled { .. });
+        // Without a ledger, or with one that began without us, it is not known which ids were used before.
+        let known = records.iter().any(named);
+        pool.ops = Ops::starting_at(if known { OpId(0) } else { first_op(&pool.settings, now) });
         for record in records {
             pool.replay(record, same_boot, now);
         }
@@ -149,7 +155,9 @@ impl Pool {
         for slot in self.ledger.slots() {
             let Some(eni) = self.ledger.eni_mut(slot) else { continue };
             let asked_from = if unsettled.contains(&eni.id) {
-                // What was about to be unassigned may be gone, although a Describe still lists it.
+                // What was about to be unassigned may be gone, although a Describe still lists it. And perhaps EC2 was
+                // not told yet that it goes with the instance.
+                eni.wants_termination = eni.staying() && eni.role == Role::Secondary;
                 Some(now.after(DESCRIBE_LAG))
             } else if !same_boot || matches!(eni.stage, Stage::Created | Stage::Leaving(_)) {
                 Some(now)

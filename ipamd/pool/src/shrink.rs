@@ -18,7 +18,7 @@ use crate::targets::Verdict;
 use crate::time::Time;
 
 impl Pool {
-    /// Gives back what was in excess long enough.
+    /// Gives back what was in excess long enough, and what no pod can ever use.
     pub(crate) fn give_back(&mut self, now: Time, verdict: &Verdict) {
         if self.cordoned && !self.planted(Bug::DetachesCordoned) {
             return;
@@ -33,9 +33,10 @@ impl Pool {
         }
         let mut gave = false;
         for (slot, _, free) in self.leavers(now) {
-            if free <= surplus.with_enis {
-                self.take_from(&mut surplus, slot, free);
-                self.mark_leaving(slot);
+            let mut rest = surplus;
+            self.take_from(&mut rest, slot, free);
+            if free <= surplus.with_enis && self.mark_leaving(slot) {
+                surplus = rest;
                 gave = true;
             }
         }
@@ -45,10 +46,11 @@ impl Pool {
         if gave { self.demand.gave(now) } else { self.demand.postpone(now, verdict, self.tuning.quiet) }
     }
 
-    /// Takes what is idle off ENIs whose subnet's tags keep pods out.
+    /// Takes what is idle off ENIs that carry no pods (any more): because of their subnet's tags, or because pods are kept
+    /// off the primary one.
     fn vacate(&mut self, now: Time) {
-        let excluded =
-            self.ledger.enis().filter(|(_, e)| e.excluded && e.ours() && e.stage == Stage::Attached);
+        let useless = |e: &Eni| e.ours() && e.stage == Stage::Attached && !e.carries_pods(&self.settings);
+        let excluded = self.ledger.enis().filter(|(_, e)| useless(e));
         for slot in excluded.map(|(slot, _)| slot).collect::<Vec<_>>() {
             if self.ledger.eni(slot).is_some_and(|eni| self.may_leave_now(eni, now)) {
                 self.mark_leaving(slot);
@@ -181,14 +183,15 @@ impl Pool {
     }
 
     /// Doubts about an ENI are settled on disk once nothing of it is doubtful: no block on its way out with an unknown
-    /// outcome, none that EC2 does not list.
+    /// outcome, none that EC2 does not list, and EC2 was told that it goes with the instance.
     pub(crate) fn settle_doubts(&mut self, slot: Slot) {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let unclear = |net: &IpNetwork| {
             let block = self.ledger.block(*net);
             block.is_some_and(|b| matches!(b.state, BlockState::Unassigning(_)) || b.suspect.is_some())
         };
-        if eni.doubt.is_some() || eni.missing.is_some() || eni.blocks.iter().any(unclear) {
+        let untold = eni.wants_termination && eni.role == Role::Secondary;
+        if untold || eni.doubt.is_some() || eni.missing.is_some() || eni.blocks.iter().any(unclear) {
             return;
         }
         let id = &eni.id;

@@ -28,6 +28,10 @@ pub(crate) const OP_PATIENCE: Duration = Duration::from_secs(120);
 /// consistent, "seconds" in practice (pain-points C24).
 pub(crate) const DESCRIBE_LAG: Duration = Duration::from_secs(10);
 
+/// A node that booted no longer ago has no EC2 calls of an earlier life of the daemon in flight, or none that a ledger
+/// of this boot would not know. *Source*: our choice.
+pub(crate) const BOOTED_LATELY: Duration = Duration::from_secs(600);
+
 /// Something missing from Describe is believed gone only when a Describe asked this much later misses it too.
 /// *Source*: our choice; three times the lag, because a wrong belief here costs a live pod.
 pub(crate) const GONE_AFTER: Duration = Duration::from_secs(30);

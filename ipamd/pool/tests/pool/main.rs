@@ -12,5 +12,7 @@ mod conformance;
 mod first_boot;
 mod give_back;
 mod incumbent;
+mod ownership;
+mod recovery;
 mod requests;
 mod total;
