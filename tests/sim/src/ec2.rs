@@ -1,9 +1,10 @@
 //! EC2 as it truly is: the only place where assignments and attachments are facts.
 
+mod others;
 mod subnet;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 use podwire_pool::{
@@ -16,6 +17,9 @@ pub use subnet::Subnet;
 /// How long ago a Describe may look at most. *Unit*: ms. Within what the pool allows for (its `DESCRIBE_LAG` is 10 s),
 /// together with late execution.
 pub const LAG_MS: u64 = 5_000;
+
+/// Earlier states kept at most. *Source*: our choice.
+const STATES: usize = 64;
 
 /// One ENI in truth.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,6 +43,14 @@ pub struct Facts {
     pub subnet: SubnetId,
     /// Its security groups.
     pub groups: Vec<GroupId>,
+    /// EC2 calls it "attaching" until then; its device is not there yet.
+    pub attached_from: u64,
+    /// Detached, but EC2 calls it "detaching" until then.
+    pub detaching: Option<(AttachmentId, DeviceIndex, u64)>,
+    /// What EC2 calls its kind.
+    pub kind: &'static str,
+    /// Its network card.
+    pub card: NetworkCard,
     /// Its own address.
     pub primary: IpAddr,
     /// Single addresses for pods.
@@ -62,26 +74,34 @@ impl TrueEni {
         self.seen.singles.len() + self.seen.prefixes.len()
     }
 
-    /// As Describe shows it.
+    /// Its place at that time, for as long as EC2 shows one.
+    fn shown_place(&self, at: u64) -> Option<(&AttachmentId, DeviceIndex)> {
+        let leaving = self.seen.detaching.as_ref().filter(|(_, _, until)| *until > at);
+        let place = self.seen.place.as_ref().map(|(a, d)| (a, *d));
+        place.or_else(|| leaving.map(|(a, d, _)| (a, *d)))
+    }
+
+    /// As Describe shows it at that time.
     #[must_use]
-    pub fn observed(&self, instance: &InstanceId) -> ObservedEni {
+    pub fn observed(&self, instance: &InstanceId, at: u64) -> ObservedEni {
         let seen = &self.seen;
+        let place = self.shown_place(at);
         ObservedEni {
             id: seen.id.clone(),
             mac: seen.mac,
-            attachment: seen.place.as_ref().map(|(a, _)| a.clone()),
-            instance: seen.place.as_ref().map(|_| instance.clone()),
-            card: NetworkCard(0),
-            device: seen.place.as_ref().map_or(DeviceIndex(0), |(_, d)| *d),
+            attachment: place.map(|(a, _)| a.clone()),
+            instance: place.map(|_| instance.clone()),
+            card: seen.card,
+            device: place.map_or(DeviceIndex(0), |(_, d)| d),
             subnet: seen.subnet.clone(),
             subnet_cidr: None,
             groups: seen.groups.clone(),
             primary: seen.primary,
             addresses: seen.singles.iter().copied().collect(),
             prefixes: seen.prefixes.iter().copied().collect(),
-            kind: Some("interface".into()),
+            kind: Some(seen.kind.into()),
             tags: Some(seen.tags.clone()),
-            attached: seen.place.is_some(),
+            attached: seen.place.is_some() && at >= seen.attached_from,
         }
     }
 }
@@ -103,6 +123,12 @@ pub struct Ec2 {
     pub cluster: Option<Box<str>>,
     /// Instances that exist besides this one.
     pub others: BTreeSet<InstanceId>,
+    /// The time. *Unit*: ms, the world's.
+    pub clock: u64,
+    /// What attaching and detaching take. *Unit*: ms.
+    pub moves_take: u64,
+    /// How far back somebody may look. *Unit*: ms.
+    pub memory: u64,
     /// Freed addresses are handed out again at once, newest first, instead of last.
     pub recycle: bool,
     next_eni: u8,
@@ -123,6 +149,9 @@ impl Ec2 {
             subnets: vec![Subnet::new(0, free)],
             cluster: None,
             others: BTreeSet::new(),
+            clock: 0,
+            moves_take: 0,
+            memory: 2 * LAG_MS,
             recycle: true,
             next_eni: 0,
             tokens: BTreeMap::new(),
@@ -149,6 +178,10 @@ impl Ec2 {
             id: id.clone(),
             mac: Mac([2, 0, 0, 0, 0, number]),
             place: None,
+            attached_from: 0,
+            detaching: None,
+            kind: "interface",
+            card: NetworkCard(0),
             subnet: self.subnets[subnet].id.clone(),
             groups,
             primary: self.subnets[subnet].own(number),
@@ -161,62 +194,9 @@ impl Ec2 {
         id
     }
 
-    /// Somebody else attaches an ENI of theirs to this instance.
-    pub fn attach_foreign(&mut self) -> Option<EniId> {
-        let device = self.lowest_device()?;
-        let tags = vec![("node.k8s.amazonaws.com/no_manage".into(), "true".into())];
-        let id = self.make(0, vec![GroupId::new("sg-theirs")], tags, false);
-        if let Some(eni) = self.enis.get_mut(&id) {
-            eni.seen.place = Some((AttachmentId::new(format!("attach-{id}")), device));
-            eni.seen.singles.insert(IpAddr::from([10, 1, 0, 1]));
-        }
-        Some(id)
-    }
-
-    /// Whether an ENI was left behind by a dead node of this cluster, and may be deleted.
-    #[must_use]
-    pub fn is_leak(&self, eni: &TrueEni) -> bool {
-        let value = |key: &str| eni.seen.tags.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v);
-        let dead = value("node.k8s.amazonaws.com/instance_id").is_some_and(|owner| {
-            owner != self.instance.as_str() && !self.others.contains(&InstanceId::new(owner))
-        });
-        let managed = value("node.k8s.amazonaws.com/no_manage").is_none();
-        let ours =
-            self.cluster.is_some() && value("cluster.k8s.amazonaws.com/name") == self.cluster.as_deref();
-        dead && managed && ours && eni.seen.place.is_none() && !eni.ours
-    }
-
-    /// An ENI without attachment appears, made for another instance.
-    pub fn leave_behind(&mut self, owner: &InstanceId, cluster: Option<&str>) -> EniId {
-        let mut tags: Vec<(Box<str>, Box<str>)> =
-            vec![("node.k8s.amazonaws.com/instance_id".into(), owner.as_str().into())];
-        tags.extend(cluster.map(|name| ("cluster.k8s.amazonaws.com/name".into(), name.into())));
-        self.make(0, vec![GroupId::new("sg-1")], tags, false)
-    }
-
-    /// Somebody detaches a secondary ENI of ours, or takes one single address from any; gives the addresses concerned.
-    pub fn tamper(&mut self, which: usize, whole: bool) -> Option<(DeviceIndex, Vec<IpAddr>)> {
-        let ours: Vec<EniId> = self
-            .enis
-            .values()
-            .filter(|e| e.ours && e.seen.place.as_ref().is_some_and(|(_, d)| !whole || d.0 > 0))
-            .map(|e| e.seen.id.clone())
-            .collect();
-        let victim = self.enis.get_mut(ours.get(which % ours.len().max(1))?)?;
-        let (_, device) = victim.seen.place.clone()?;
-        if whole {
-            victim.seen.place = None;
-            let nets = victim.seen.prefixes.iter().flat_map(IpNetwork::iter);
-            return Some((device, victim.seen.singles.iter().copied().chain(nets).collect()));
-        }
-        let ip = victim.seen.singles.pop_first()?;
-        let subnet = victim.seen.subnet.clone();
-        self.put_back(&subnet, &[IpNetwork::from(ip)]);
-        Some((device, vec![ip]))
-    }
-
     fn attached(&self) -> usize {
-        self.enis.values().filter(|e| e.seen.place.is_some()).count()
+        let card = |e: &&TrueEni| e.seen.card == NetworkCard(0);
+        self.enis.values().filter(card).filter(|e| e.shown_place(self.clock).is_some()).count()
     }
 
     fn lowest_device(&self) -> Option<DeviceIndex> {
@@ -224,7 +204,7 @@ impl Ec2 {
             return None;
         }
         let taken: BTreeSet<u32> =
-            self.enis.values().filter_map(|e| e.seen.place.as_ref().map(|(_, d)| d.0)).collect();
+            self.enis.values().filter_map(|e| e.shown_place(self.clock).map(|(_, d)| d.0)).collect();
         (1..).find(|d| !taken.contains(d)).map(DeviceIndex)
     }
 
@@ -234,9 +214,22 @@ impl Ec2 {
         self.enis.values().find(|e| e.seen.place.is_some() && e.carries(ip))
     }
 
+    /// The place on its ENI that an address takes: its own, or that of its prefix, which come from a range of their own.
+    #[must_use]
+    pub fn place_of(&self, ip: IpAddr) -> IpAddr {
+        match ip {
+            IpAddr::V4(v4) if v4.octets()[2] >= 128 && v4.octets()[2] < 254 => {
+                IpAddr::V4(Ipv4Addr::from(u32::from(v4) & !15))
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => ip,
+        }
+    }
+
     /// Remembers the present for those who look late. To be called before every change.
     pub fn remember(&mut self, now: u64) {
-        while self.history.front().is_some_and(|(at, _)| at + 2 * LAG_MS < now) && self.history.len() > 1 {
+        let old = |(at, _): &(u64, _)| at + self.memory < now;
+        while self.history.len() > 1 && (self.history.front().is_some_and(old) || self.history.len() > STATES)
+        {
             self.history.pop_front();
         }
         if self.history.back().is_none_or(|(_, enis)| *enis != self.enis) {
@@ -255,8 +248,8 @@ impl Ec2 {
     pub fn describe(&self, at: u64, also: &[EniId]) -> Vec<ObservedEni> {
         self.as_of(at)
             .values()
-            .filter(|e| e.seen.place.is_some() || e.ours || also.contains(&e.seen.id))
-            .map(|e| e.observed(&self.instance))
+            .filter(|e| e.shown_place(at).is_some() || e.ours || also.contains(&e.seen.id))
+            .map(|e| e.observed(&self.instance, at))
             .collect()
     }
 
@@ -272,7 +265,7 @@ impl Ec2 {
             subnet_cidr: self.subnets.iter().find(|s| s.id == e.subnet).and_then(Subnet::cidr),
             ..e
         };
-        attached.map(|e| blind(e.observed(&self.instance))).collect()
+        attached.map(|e| blind(e.observed(&self.instance, u64::MAX))).collect()
     }
 
     /// Detached ENIs of the cluster's nodes, as of some moment.
@@ -288,7 +281,7 @@ impl Ec2 {
             };
             e.seen.place.is_none() && ours
         };
-        self.as_of(at).values().filter(wanted).map(|e| e.observed(&self.instance)).collect()
+        self.as_of(at).values().filter(wanted).map(|e| e.observed(&self.instance, at)).collect()
     }
 
     /// Carries a call out, as far as EC2's rules allow.
@@ -330,7 +323,9 @@ impl Ec2 {
             Ec2Call::Detach { eni, attachment } => {
                 let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
                 match &known.seen.place {
-                    Some((a, _)) if a == attachment => {
+                    Some((a, device)) if a == attachment => {
+                        let until = self.clock + self.moves_take;
+                        known.seen.detaching = Some((a.clone(), *device, until));
                         known.seen.place = None;
                         Ok(Ec2Answer::Detached)
                     }
@@ -338,7 +333,13 @@ impl Ec2 {
                 }
             }
             Ec2Call::Delete { eni } => self.delete(eni),
-            Ec2Call::Describe { also } => Ok(Ec2Answer::Described(self.describe(at, also))),
+            Ec2Call::Describe { also } => {
+                let mut seen = self.describe(at, also);
+                if partial {
+                    seen.pop();
+                }
+                Ok(Ec2Answer::Described(seen))
+            }
             Ec2Call::SetGroups { eni, groups } => {
                 let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
                 known.seen.groups.clone_from(groups);
@@ -374,7 +375,7 @@ impl Ec2 {
 
     fn delete(&mut self, eni: &EniId) -> Result<Ec2Answer, FailureClass> {
         let known = self.enis.get(eni).ok_or(FailureClass::NotFound)?;
-        if known.seen.place.is_some() {
+        if known.shown_place(self.clock).is_some() {
             return Err(FailureClass::Busy);
         }
         if let Some(gone) = self.enis.remove(eni) {
@@ -395,7 +396,7 @@ impl Ec2 {
     ) -> Result<Ec2Answer, FailureClass> {
         if let Some(made) = self.tokens.get(&op) {
             let eni = self.enis.get(made).ok_or(FailureClass::Invalid)?;
-            return Ok(Ec2Answer::Created(Box::new(eni.observed(&self.instance))));
+            return Ok(Ec2Answer::Created(Box::new(eni.observed(&self.instance, self.clock))));
         }
         let place = self.subnets.iter().position(|s| s.id == *subnet).ok_or(FailureClass::NotFound)?;
         let nets = self.grant(subnet, with, partial)?;
@@ -408,20 +409,26 @@ impl Ec2 {
         self.enter(&id, &nets);
         self.tokens.insert(op, id.clone());
         let eni = self.enis.get(&id).ok_or(FailureClass::Invalid)?;
-        Ok(Ec2Answer::Created(Box::new(eni.observed(&self.instance))))
+        Ok(Ec2Answer::Created(Box::new(eni.observed(&self.instance, self.clock))))
     }
 
     fn attach(&mut self, eni: &EniId, device: DeviceIndex) -> Result<Ec2Answer, FailureClass> {
         if self.attached() >= self.most_enis {
             return Err(FailureClass::LimitExceeded);
         }
-        let taken = self.enis.values().any(|e| e.seen.place.as_ref().is_some_and(|(_, d)| *d == device));
+        let here = |e: &TrueEni| {
+            e.seen.card == NetworkCard(0) && e.shown_place(self.clock).is_some_and(|(_, d)| d == device)
+        };
+        let taken = self.enis.values().any(here);
+        let (clock, until) = (self.clock, self.clock + self.moves_take);
         let known = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
-        if taken || known.seen.place.is_some() {
+        if taken || known.shown_place(clock).is_some() {
             return Err(FailureClass::Invalid);
         }
         let attachment = AttachmentId::new(format!("attach-{eni}-{device}"));
         known.seen.place = Some((attachment.clone(), device));
+        known.seen.detaching = None;
+        known.seen.attached_from = until;
         Ok(Ec2Answer::Attached(attachment))
     }
 

@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
 
 use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
-use podwire_pool::{BootId, InstanceId, Settings, Time};
+use podwire_pool::{BootId, InstanceId, Settings};
 
+use crate::crew::workers;
 use crate::ec2::Ec2;
 use crate::oracle::Violation;
 use crate::runtime::Life;
-use crate::world::{Action, Fate, Open, World, ms};
+use crate::world::{Action, Blur, Fate, Open, World, ms};
 
 /// What may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +45,33 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Where the search ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Actions in a row.
+    pub depth: usize,
+    /// States kept.
+    pub states: usize,
+    /// The time.
+    pub at: Option<Instant>,
+}
+
+impl End {
+    /// At this depth, or when this many states are kept.
+    #[must_use]
+    pub const fn at_depth(depth: usize, states: usize) -> Self {
+        Self { depth, states, at: None }
+    }
+
+    fn reached(&self, states: usize) -> bool {
+        states >= self.states || self.at.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
+/// States kept of one world while searching for a time. *Source*: our choice; some 10 KiB each while they are the
+/// frontier.
+const STATES: usize = 600_000;
+
 /// What was explored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Explored {
@@ -50,10 +79,17 @@ pub struct Explored {
     pub states: usize,
     /// Steps made.
     pub edges: usize,
-    /// How deep.
+    /// All states are known to this depth.
     pub depth: usize,
     /// Nothing was left to explore.
     pub complete: bool,
+}
+
+impl fmt::Display for Explored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { states, edges, depth, complete } = self;
+        write!(f, "states={states} steps={edges} depth={depth} complete={complete}")
+    }
 }
 
 /// A small node: one ENI with two pod addresses.
@@ -80,19 +116,44 @@ pub fn small_world(pods: usize, warm: Warm, limits: Limits) -> World {
     World::new(settings, Ec2::new(usize::try_from(limits.enis).unwrap_or(1), slots, 100), pods)
 }
 
-/// Explores all states up to a depth, or until so many were seen.
+/// Explores all small worlds on all processors for so long, as deep as that allows.
+#[must_use]
+pub fn search(time: Duration) -> Vec<(&'static str, Result<Explored, Box<Finding>>)> {
+    let mut worlds = suite();
+    let rounds = worlds.len().div_ceil(workers());
+    let share = time / u32::try_from(rounds).unwrap_or(1).max(1);
+    let mut found = Vec::new();
+    while !worlds.is_empty() {
+        let round: Vec<_> = worlds.drain(..workers().min(worlds.len())).collect();
+        std::thread::scope(|scope| {
+            let end = End { depth: usize::MAX, states: STATES, at: Some(Instant::now() + share) };
+            let running: Vec<_> = round
+                .into_iter()
+                .map(|(name, world, budget)| (name, scope.spawn(move || explore(world, budget, end))))
+                .collect();
+            found.extend(running.into_iter().filter_map(|(name, thread)| Some((name, thread.join().ok()?))));
+        });
+    }
+    found
+}
+
+/// Explores all states up to where the search ends.
 ///
 /// # Errors
 /// The first violation, by a shortest path.
-pub fn explore(start: World, budget: Budget, depth: usize, most: usize) -> Result<Explored, Box<Finding>> {
+pub fn explore(start: World, budget: Budget, end: End) -> Result<Explored, Box<Finding>> {
     let mut explored = Explored::default();
     let mut seen = HashSet::new();
     seen.insert(fingerprint(&start, budget));
     let mut paths: Vec<(usize, Option<Action>)> = vec![(0, None)];
     let mut frontier = vec![(start, budget, 0usize)];
-    while !frontier.is_empty() && explored.depth < depth && seen.len() < most {
+    while !frontier.is_empty() && explored.depth < end.depth {
         let mut next = Vec::new();
         for (world, budget, at) in frontier {
+            if end.reached(seen.len()) {
+                explored.states = seen.len();
+                return Ok(explored);
+            }
             for (action, left) in enabled(&world, budget) {
                 explored.edges += 1;
                 let mut successor = world.clone();
@@ -138,7 +199,7 @@ pub fn enabled(world: &World, budget: Budget) -> Vec<(Action, Budget)> {
     let mut actions = Vec::new();
     let mut add = |action| actions.push((action, budget));
     if world.wants_metadata {
-        add(Action::Metadata(0, 0));
+        add(Action::Metadata(0, Blur::Clear));
     }
     for (op, open) in &world.open {
         match open {
@@ -193,7 +254,7 @@ fn spend(world: &World, budget: Budget, actions: &mut Vec<(Action, Budget)>) {
     }
     if let Some(waits) = budget.waits.checked_sub(1) {
         let ahead = world.now + world.cooldown();
-        let to = world.pool.next_deadline().map_or(ahead, Time::as_ms).min(ahead);
+        let to = world.pool_deadline().unwrap_or(ahead).min(ahead);
         actions.push((Action::Wait(to), Budget { waits, ..budget }));
     }
     if let Some(crashes) = budget.crashes.checked_sub(1) {
@@ -238,7 +299,7 @@ pub fn suite() -> Vec<(&'static str, World, Budget)> {
 /// # Errors
 /// A violation on the way.
 pub fn warmed_up(mut world: World) -> Result<World, Violation> {
-    world.step(&Action::Metadata(0, 0))?;
+    world.step(&Action::Metadata(0, Blur::Clear))?;
     let calm = Budget { lives: 0, crashes: 0, lost: 0, waits: 0, kills: 0 };
     for _ in 0..1_000 {
         let Some((action, _)) = enabled(&world, calm).into_iter().next() else { break };

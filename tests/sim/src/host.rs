@@ -23,7 +23,8 @@ impl Host {
     pub fn execute(&mut self, change: &HostChange, ec2: &Ec2) -> Result<(), Box<str>> {
         match change {
             HostChange::ConfigureEni { eni, device, sources, .. } => {
-                let here = ec2.enis.get(eni).and_then(|e| e.seen.place.as_ref());
+                let seen = ec2.enis.get(eni).map(|e| &e.seen);
+                let here = seen.filter(|s| s.attached_from <= ec2.clock).and_then(|s| s.place.as_ref());
                 if here.is_none_or(|(_, d)| d != device) {
                     return Err("no device with this MAC appeared".into());
                 }

@@ -4,6 +4,7 @@
 //!
 //! What the outside owes the pool is written down in testing.md §3 (A1 to A8); the world keeps to it.
 
+pub mod crew;
 pub mod ec2;
 pub mod exhaustive;
 pub mod host;
@@ -19,7 +20,7 @@ pub mod world;
 pub mod zone;
 
 pub use oracle::Violation;
-pub use world::{Action, Fate, World};
+pub use world::{Action, Blur, Fate, World};
 
 /// Something that chooses.
 pub trait Choose {

@@ -2,6 +2,54 @@
 
 use std::collections::BTreeMap;
 
+/// Rare states that the seeds of a gate must reach, or the search is vacuous.
+pub const SOMETIMES: [&str; 44] = [
+    "ADD repeated",
+    "ENI detached by others",
+    "ENI in another subnet",
+    "a dead plugin's ADD arrives",
+    "a key comes back",
+    "address assigned by others",
+    "address moved by others",
+    "address unassigned by others",
+    "answer lost, call done",
+    "attach",
+    "call done after it was given up",
+    "compacted under load",
+    "cooling address used early",
+    "cordoned",
+    "crash between effects",
+    "crash during recovery",
+    "create",
+    "delete",
+    "delete on termination",
+    "describe instances",
+    "describe subnets",
+    "detach",
+    "find detached",
+    "foreign ENI attached",
+    "gc",
+    "host not ready",
+    "leak deleted",
+    "leak proven",
+    "ledger lost",
+    "ledger unwritable",
+    "metadata left addresses out",
+    "metadata left an ENI out",
+    "metadata without leaves",
+    "no subnet",
+    "quarantined",
+    "reboot without ledger",
+    "recovered with an open intent",
+    "release kept pending",
+    "restarted with other settings",
+    "set groups",
+    "subnet exhausted",
+    "subnet floor",
+    "subnet fragmented",
+    "the daemon stood still",
+];
+
 /// How often each named state was reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks(BTreeMap<&'static str, u64>);

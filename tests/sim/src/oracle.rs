@@ -60,6 +60,8 @@ pub struct Oracle {
 pub struct Scene<'a> {
     /// The time.
     pub now: u64,
+    /// When the daemon's clock began to count.
+    pub booted: u64,
     /// How long addresses have to rest.
     pub cooldown: u64,
     /// Whether the pool says that it had to use one early.
@@ -86,7 +88,7 @@ impl Oracle {
         for record in records {
             match record {
                 Record::Allocated { sandbox, addresses, at, .. } => {
-                    self.judge_life(scene, sandbox, at.as_ms())?;
+                    self.judge_life(scene, sandbox, at.as_ms() + scene.booted)?;
                     for ip in addresses {
                         self.judge_allocation(scene, sandbox, *ip)?;
                         self.promised.insert(*ip, sandbox.clone());
@@ -174,14 +176,14 @@ impl Oracle {
     }
 
     /// The disk has everything up to this revision.
-    pub fn synced(&mut self, revision: Revision, records: &[Record]) {
+    pub fn synced(&mut self, revision: Revision, records: &[Record], booted: u64) {
         self.releasing.retain(|_, rev| *rev > revision);
         for record in records {
             // Also one that was never shown to its pod: once its release is a fact, it rests.
             if let Record::Released { addresses, started, .. } = record {
                 for ip in addresses {
                     let rests = self.rests.entry(*ip).or_default();
-                    *rests = started.as_ms().max(*rests);
+                    *rests = started.as_ms().saturating_add(booted).max(*rests);
                 }
             }
         }

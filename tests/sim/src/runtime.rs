@@ -12,6 +12,8 @@ use podwire_pool::{PodRef, RequestId, SandboxKey};
 pub enum Ask {
     /// ADD of a pod.
     Add,
+    /// ADD of a pod that has its address already.
+    Repeat,
     /// DEL of a pod.
     Del,
     /// GC with this list.
@@ -93,6 +95,12 @@ impl Runtime {
         self.next_request += 1;
         self.messages.insert(request, message);
         request
+    }
+
+    /// Whether the ADD of a pod that lives is repeated just now.
+    #[must_use]
+    pub fn asked_again(&self, pod: usize) -> bool {
+        self.messages.values().any(|m| m.pod == pod && m.ask == Ask::Repeat)
     }
 
     /// Pods that hold or await an address: what the API server would call bound.

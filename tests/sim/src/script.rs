@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
-use podwire_pool::{BootId, InstanceId, OpId, Settings, Time};
+use podwire_pool::{BootId, Ec2Call, InstanceId, OpId, Settings};
 
 use crate::ec2::Ec2;
 use crate::oracle::{Violation, broken};
 use crate::runtime::Life;
-use crate::world::{Action, Fate, Open, World, ms};
+use crate::world::{Action, Blur, Fate, Open, World, ms};
 
 /// What things take. *Unit*: ms. *Source*: design §7 (EC2 model).
 const EC2_TAKES: u64 = 300;
@@ -21,6 +21,9 @@ pub struct Script {
     pub world: World,
     /// What becomes of each EC2 call from now on.
     pub fate: Fate,
+    /// What becomes of some calls instead; the number counts all calls so far.
+    pub fate_of: fn(&Ec2Call, u64) -> Option<Fate>,
+    calls: u64,
     /// EC2 does not answer at all.
     pub silent: bool,
     /// The host's changes fail.
@@ -53,8 +56,16 @@ impl Script {
         furnish(&mut ec2);
         let mut world = World::new(settings, ec2, pods);
         world.introduce()?;
-        let mut script = Self { world, fate: Fate::Plain, silent: false, host_works: true, due: Vec::new() };
-        script.world.step(&Action::Metadata(0, 0))?;
+        let mut script = Self {
+            world,
+            fate: Fate::Plain,
+            fate_of: |_, _| None,
+            calls: 0,
+            silent: false,
+            host_works: true,
+            due: Vec::new(),
+        };
+        script.world.step(&Action::Metadata(0, Blur::Clear))?;
         Ok(script)
     }
 
@@ -99,7 +110,7 @@ impl Script {
         for _ in 0..200_000 {
             self.at_once()?;
             let next = self.due.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX).min(end);
-            let deadline = self.world.pool.next_deadline().map_or(u64::MAX, Time::as_ms);
+            let deadline = self.world.pool_deadline().unwrap_or(u64::MAX);
             if next.min(deadline) > self.world.now {
                 self.act(Action::Wait(next.min(deadline)))?;
             }
@@ -145,8 +156,10 @@ impl Script {
         self.due.retain(|(at, _)| *at > now);
         for op in ready {
             match self.world.open.get(&op) {
-                Some(Open::Ec2(..)) => {
-                    self.act(Action::Exec(op, self.fate, 0))?;
+                Some(Open::Ec2(call, _)) => {
+                    self.calls += 1;
+                    let fate = (self.fate_of)(call, self.calls).unwrap_or(self.fate);
+                    self.act(Action::Exec(op, fate, 0))?;
                     self.act(Action::Reply(op))?;
                 }
                 Some(Open::Host(_)) => self.act(Action::Host(op, self.host_works))?,
@@ -154,6 +167,44 @@ impl Script {
             }
         }
         Ok(())
+    }
+
+    /// The runtime loses a sandbox without a word: no DEL will come (testing.md A1, broken).
+    pub fn vanish(&mut self, pod: usize) {
+        if let Some(slot) = self.world.runtime.pods.get_mut(pod) {
+            if let Life::Live(ip) = slot.life {
+                self.world.oracle.rests.insert(ip, self.world.now);
+            }
+            slot.life = Life::Idle;
+        }
+    }
+
+    /// The API server tells of so many pods, or cannot be reached.
+    ///
+    /// # Errors
+    /// The invariant it breaks.
+    pub fn demand(&mut self, bound: Option<u32>) -> Result<(), Violation> {
+        self.world.tell_demand(bound)
+    }
+
+    /// Metadata is read once a minute for so long, as it was at that time; the daemon's own habit.
+    ///
+    /// # Errors
+    /// The invariant broken meanwhile.
+    pub fn metadata_of(&mut self, moment: u64, blur: Blur, minutes: u32) -> Result<(), Violation> {
+        for _ in 0..minutes {
+            let age = self.world.now.saturating_sub(moment);
+            self.act(Action::Metadata(age, blur))?;
+            self.pass(60_000)?;
+        }
+        Ok(())
+    }
+
+    /// Pods that live on an address that does not work: black holes.
+    #[must_use]
+    pub fn black_holes(&self) -> Vec<IpAddr> {
+        let living = (0..self.world.runtime.pods.len()).filter_map(|pod| self.address(pod));
+        living.filter(|ip| !self.world.works(*ip)).collect()
     }
 
     /// The address a pod lives on.

@@ -10,7 +10,7 @@ use crate::Seeded;
 use crate::ec2::Ec2;
 use crate::oracle::{Violation, broken};
 use crate::runtime::Life;
-use crate::world::{Action, Fate, Open, World, is_read, ms};
+use crate::world::{Action, Blur, Fate, Open, World, is_read, ms};
 
 /// Calls at once and calls a second of each action's bucket. *Source*: peers.md §2.1.
 const MUTATING: (u64, u64) = (50, 5);
@@ -124,7 +124,7 @@ impl Node {
             node.world.step(&Action::Start(pod, false))?;
         }
         node.at_once()?;
-        node.world.step(&Action::Metadata(0, 0))?;
+        node.world.step(&Action::Metadata(0, Blur::Clear))?;
         node.at_once()?;
         Ok(node)
     }

@@ -64,6 +64,14 @@ pub struct Swarm {
     pub crash: Odds,
     /// Reboots, for each step.
     pub reboot: Odds,
+    /// Ledgers lost, for each step.
+    pub lost_ledger: Odds,
+    /// Orderly restarts, for each step.
+    pub restart: Odds,
+    /// Times in which the daemon stands still, for each step.
+    pub pause: Odds,
+    /// Repeated ADDs, for each step.
+    pub repeat: Odds,
     /// Plugins killed.
     pub kill: Odds,
     /// Metadata read, for each step.
@@ -110,6 +118,10 @@ impl Swarm {
             disk_fails: maybe(&[5, 50]),
             crash: maybe(&[30, 100, 300]),
             reboot: maybe(&[500]),
+            lost_ledger: maybe(&[200, 500]),
+            restart: maybe(&[100, 300]),
+            pause: maybe(&[100, 500]),
+            repeat: maybe(&[30]),
             kill: maybe(&[3, 10]),
             metadata: maybe(&[10, 50]),
             metadata_age: 0,
@@ -131,18 +143,36 @@ impl Swarm {
         swarm.wire.tail = [(0, 0), (10, 1_000), (5, 60_000)][seed.pick(3)];
         swarm.life.usual = [(10, 1_000), (100, 60_000), (30_000, 600_000)][seed.pick(3)];
         swarm.life.tail = [(0, 0), (5, 1_000_000)][seed.pick(2)];
-        let world = Self::world(seed, swarm.pods);
+        let mut world = Self::world(seed, swarm.pods);
+        world.ec2.moves_take = [0, 0, 3_000, 10_000][seed.pick(4)];
+        world.ec2.memory = world.ec2.memory.max(swarm.metadata_age);
         (swarm, world)
     }
 
-    fn world(seed: &mut Seeded, pods: usize) -> World {
-        let (enis, per_eni) = [(1, 3), (2, 3), (3, 4), (4, 5), (3, 10)][seed.pick(5)];
-        let warm = match seed.pick(6) {
+    /// Other settings for the same node, as an operator might change them.
+    #[must_use]
+    pub fn settings(&self, seed: &mut Seeded, now: &Settings) -> Settings {
+        Settings {
+            mode: if seed.once_in(2) { Mode::Prefix } else { Mode::SecondaryIp },
+            warm: Self::warm(seed),
+            max_eni: [None, Some(1), Some(2)][seed.pick(3)],
+            seed: seed.next_u64(),
+            ..now.clone()
+        }
+    }
+
+    fn warm(seed: &mut Seeded) -> Warm {
+        match seed.pick(6) {
             0 => Warm::Targets { ip: 0, minimum: 0, eni: 1, prefix: 1 },
             1 => Warm::Targets { ip: 2, minimum: 5, eni: 1, prefix: 1 },
             2 => Warm::Targets { ip: 1, minimum: 0, eni: 0, prefix: 0 },
             _ => Warm::DemandDriven,
-        };
+        }
+    }
+
+    fn world(seed: &mut Seeded, pods: usize) -> World {
+        let (enis, per_eni) = [(1, 3), (2, 3), (3, 4), (4, 5), (3, 10)][seed.pick(5)];
+        let warm = Self::warm(seed);
         let settings = Settings {
             instance: InstanceId::new("i-1"),
             boot: BootId::new("boot-0"),

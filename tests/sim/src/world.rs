@@ -4,16 +4,16 @@
 mod action;
 mod around;
 mod daemon;
+mod limits;
 mod pods;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use podwire_pool::settings::Mode;
 use podwire_pool::{
-    AddressState, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, GrowBy, HostChange, Input, OpId,
-    Pool, Record, Revision, Settings, SnapshotSource, Time,
+    AddressState, Cause, Ec2Answer, Ec2Call, Ec2Failure, Effect, HostChange, Input, OpId, Pool, Record,
+    Revision, Settings, SnapshotSource, Time,
 };
 use podwire_trace::{Recording, Ring};
 
@@ -23,7 +23,7 @@ use crate::marks::Marks;
 use crate::oracle::{Oracle, Scene, Told, Violation, broken};
 use crate::runtime::Runtime;
 
-pub use action::{Action, Fate};
+pub use action::{Action, Blur, Fate, Tampering};
 
 /// An operation the pool asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,13 +34,22 @@ pub enum Open {
     Host(HostChange),
 }
 
+/// What one sync makes durable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Written {
+    /// Records behind those that are there.
+    Append(Vec<Record>),
+    /// A snapshot in the place of everything, and the records that waited when it was taken and are in it.
+    Rewrite(Vec<Record>, Vec<(Revision, Vec<Record>)>),
+}
+
 /// The ledger on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Disk {
     /// What a restart would read.
     pub durable: Vec<Record>,
     /// Written, not synced.
-    pub unsynced: VecDeque<(Revision, Vec<Record>)>,
+    pub unsynced: VecDeque<(Revision, Written)>,
     /// The disk refuses for now.
     pub failing: bool,
 }
@@ -71,8 +80,10 @@ pub struct World {
     pub settings: Settings,
     /// The pool.
     pub pool: Pool,
-    /// *Unit*: ms of CLOCK_BOOTTIME.
+    /// *Unit*: ms since long before the first boot.
     pub now: u64,
+    /// When CLOCK_BOOTTIME began to count.
+    pub booted: u64,
     /// EC2.
     pub ec2: Ec2,
     /// The kernel.
@@ -107,6 +118,10 @@ pub struct World {
     pub ring: Option<Ring>,
     /// What it kept of earlier lives.
     pub recordings: Vec<Recording>,
+    /// A ledger under the world: which of the revisions on their way survive a crash, when so many would.
+    pub medium: Option<fn(&Disk, usize) -> usize>,
+    /// Violations are noted and the world goes on, so that one sees what they lead to.
+    pub noted: Option<Vec<Violation>>,
 }
 
 impl World {
@@ -117,6 +132,7 @@ impl World {
             pool: Pool::new(settings.clone()),
             settings,
             now: 1_000_000,
+            booted: 0,
             ec2,
             host: Host::default(),
             disk: Disk::default(),
@@ -135,6 +151,31 @@ impl World {
             diary: None,
             ring: None,
             recordings: Vec::new(),
+            medium: None,
+            noted: None,
+        }
+    }
+
+    /// What the daemon's clock says.
+    #[must_use]
+    pub const fn clock(&self) -> Time {
+        Time::from_ms(self.now - self.booted)
+    }
+
+    /// When the pool wants to be woken.
+    #[must_use]
+    pub fn pool_deadline(&self) -> Option<u64> {
+        self.pool.next_deadline().map(|at| at.as_ms().saturating_add(self.booted))
+    }
+
+    /// Ends the run at a violation, or notes it where the world is to go on.
+    pub(super) fn verdict(&mut self, verdict: Result<(), Violation>) -> Result<(), Violation> {
+        match (verdict, &mut self.noted) {
+            (Err(violation), Some(noted)) => {
+                noted.push(violation);
+                Ok(())
+            }
+            (verdict, _) => verdict,
         }
     }
 
@@ -149,6 +190,7 @@ impl World {
     pub(super) fn scene(&self, hurried: bool) -> Scene<'_> {
         Scene {
             now: self.now,
+            booted: self.booted,
             cooldown: u64::try_from(self.settings.cooldown.as_millis()).unwrap_or(u64::MAX),
             hurried,
             ec2: &self.ec2,
@@ -167,6 +209,7 @@ impl World {
         {
             diary.push(format!("{:>9} {action:?}", self.now));
         }
+        self.ec2.clock = self.now;
         match action {
             Action::Wait(to) => self.wait(*to)?,
             Action::Exec(op, fate, age) => self.exec(*op, *fate, *age)?,
@@ -182,11 +225,8 @@ impl World {
             Action::Again(pod) => self.again(*pod),
             Action::Forget(pod) => self.forget(*pod),
             Action::Gc => self.gc(),
-            Action::Metadata(age, omit) => self.metadata(*age, *omit)?,
-            Action::Demand(known) => {
-                let bound = known.then(|| self.runtime.bound());
-                self.input(Input::Demand { bound })?;
-            }
+            Action::Metadata(age, blur) => self.metadata(*age, *blur)?,
+            Action::Demand(known) => self.tell_demand(known.then(|| self.runtime.bound()))?,
             Action::Crash(after, keep) => {
                 if *after == 0 {
                     self.crash(*keep)?;
@@ -194,14 +234,17 @@ impl World {
                     self.dying = Some((*after, *keep));
                 }
             }
-            Action::Reboot => self.reboot()?,
+            Action::Reboot(keep) => self.reboot(*keep)?,
+            Action::LoseLedger => self.lose_ledger()?,
+            Action::Pause(span) => self.pause(*span)?,
+            Action::Repeat(pod) => self.repeat(*pod),
             Action::Compact => self.compact(),
             Action::Foreign => {
                 self.ec2.remember(self.now);
                 let came = self.ec2.attach_foreign().is_some();
                 self.marks.sometimes("foreign ENI attached", came);
             }
-            Action::Tamper(which, whole) => self.tamper(*which, *whole),
+            Action::Tamper(which, how) => self.tamper(*which, *how),
             Action::Subnet(more, fragmented) => {
                 let home = self.ec2.home();
                 let free = i64::from(home.free) + more;
@@ -209,12 +252,18 @@ impl World {
                 home.fragmented = *fragmented;
             }
             Action::Zone(event) => self.zone(*event)?,
-            Action::Restart => {
-                self.input(Input::Stop)?;
-                self.crash(usize::MAX)?;
-            }
+            Action::Restart(settings) => self.restart(settings.as_deref())?,
         }
-        self.oracle.judge_living(self.scene(false))
+        let living = self.oracle.judge_living(self.scene(false));
+        self.verdict(living)
+    }
+
+    /// The API server tells how many pods are bound to the node, true or not.
+    ///
+    /// # Errors
+    /// The invariant it breaks.
+    pub fn tell_demand(&mut self, bound: Option<u32>) -> Result<(), Violation> {
+        self.input(Input::Demand { bound })
     }
 
     /// Hands an input to the pool and carries its effects out.
@@ -227,15 +276,20 @@ impl World {
             diary.push(format!("{:>9} > {input:?}", self.now));
         }
         if let Some(ring) = &mut self.ring {
-            ring.before(&self.pool, Time::from_ms(self.now), &input);
+            ring.before(&self.pool, Time::from_ms(self.now - self.booted), &input);
         }
-        self.pool.handle(Time::from_ms(self.now), input, &mut effects);
+        self.pool.handle(self.clock(), input, &mut effects);
         if let Some(ring) = &mut self.ring {
             ring.after(&effects);
         }
-        self.pool.check().map_err(|v| Violation { id: v.id, what: v.what })?;
+        let sound = self.pool.check().map_err(|v| Violation { id: v.id, what: v.what });
+        self.verdict(sound)?;
         let hurried = self.pool.stats().hurried > before;
         self.marks.sometimes("cooling address used early", hurried);
+        if hurried && let Some(idle) = self.pool.rows().into_iter().find(|r| r.state == AddressState::Free) {
+            let what = format!("an address is used early although {} is free", idle.address);
+            self.verdict(broken("S4", what))?;
+        }
         if let Some(diary) = &mut self.diary {
             diary.extend(effects.iter().map(|e| format!("{:>9}   < {e:?}", self.now)));
         }
@@ -249,7 +303,7 @@ impl World {
             }
             self.accept(effect, hurried, metadata)?;
         }
-        if self.pool.next_deadline().is_some_and(|at| at.as_ms() <= self.now) {
+        if self.pool_deadline().is_some_and(|at| at <= self.now) {
             return broken("D10", "a deadline that is not ahead".to_owned());
         }
         Ok(())
@@ -260,23 +314,26 @@ impl World {
             Effect::Persist { revision, records } => {
                 let removal = |r: &Record| matches!(r, Record::Unassigned { .. } | Record::EniGone { .. });
                 if metadata && records.iter().any(removal) {
-                    return broken("S10", format!("metadata made the pool remove something: {records:?}"));
+                    let what = format!("metadata made the pool remove something: {records:?}");
+                    self.verdict(broken("S10", what))?;
                 }
                 let mut oracle = std::mem::take(&mut self.oracle);
                 let verdict = oracle.decided(self.scene(hurried), revision, &records);
                 self.oracle = oracle;
-                verdict?;
-                self.told.judge_records(&self.settings, &self.ec2, &records)?;
-                self.disk.unsynced.push_back((revision, records));
+                self.verdict(verdict)?;
+                let told = self.told.judge_records(&self.settings, &self.ec2, &records);
+                self.verdict(told)?;
+                self.disk.unsynced.push_back((revision, Written::Append(records)));
                 Ok(())
             }
             Effect::Reply { request, answer } => self.replied(request, answer),
             Effect::Ec2 { op, call } => {
-                self.oracle.judge_call(self.scene(false), &call)?;
-                self.judge_limits(&call)?;
+                let allowed = self.oracle.judge_call(self.scene(false), &call);
+                self.verdict(allowed.and_then(|()| self.judge_limits(&call)))?;
                 self.mark_zone(&call);
                 let waiting = self.pool.stats().waiting;
-                self.told.judge_call(self.now, &self.settings, &self.ec2, waiting, &call)?;
+                let told = self.told.judge_call(self.now, &self.settings, &self.ec2, waiting, &call);
+                self.verdict(told)?;
                 self.mark_call(&call);
                 self.last_op = self.last_op.max(op);
                 if self.open.insert(op, Open::Ec2(call, None)).is_some() {
@@ -285,7 +342,8 @@ impl World {
                 Ok(())
             }
             Effect::Host { op, change } => {
-                self.oracle.judge_change(self.scene(false), &change)?;
+                let allowed = self.oracle.judge_change(self.scene(false), &change);
+                self.verdict(allowed)?;
                 self.last_op = self.last_op.max(op);
                 if self.open.insert(op, Open::Host(change)).is_some() {
                     return broken("S13", format!("operation {op} is used twice"));
@@ -303,8 +361,8 @@ impl World {
                     Cause::SubnetFloor { .. } => "subnet floor",
                     Cause::NoSubnet => "no subnet",
                     Cause::LeakedEni { .. } => "leak proven",
-                    Cause::Denied { .. }
-                    | Cause::Ec2 { .. }
+                    Cause::Denied { .. } => "denied",
+                    Cause::Ec2 { .. }
                     | Cause::Starting
                     | Cause::SandboxDeleted { .. }
                     | Cause::NodeFull { .. }
@@ -316,45 +374,6 @@ impl World {
                 });
                 Ok(())
             }
-        }
-    }
-
-    /// S9: by what the pool itself knows, nothing beyond the instance's limits is asked for.
-    fn judge_limits(&self, call: &Ec2Call) -> Result<(), Violation> {
-        let limits = self.settings.limits;
-        match call {
-            Ec2Call::Assign { eni, by } => {
-                let GrowBy::Addresses(n) = by else { return Ok(()) };
-                let known = self.pool.rows().iter().filter(|r| r.eni == *eni).count();
-                let room = usize::try_from(limits.ipv4_per_eni).unwrap_or(0).saturating_sub(1);
-                let whole = self.settings.mode == Mode::SecondaryIp;
-                if whole && known + usize::try_from(*n).unwrap_or(0) > room {
-                    return broken("S9", format!("{n} more for {eni}, which has {known} of {room}"));
-                }
-                Ok(())
-            }
-            Ec2Call::Attach { eni, .. } => {
-                let rows = self.pool.rows();
-                let usable = [AddressState::Free, AddressState::Allocated];
-                let stays = |id: &EniId| rows.iter().any(|r| r.eni == *id && usable.contains(&r.state));
-                let here = self.ec2.enis.values().filter(|e| e.seen.place.is_some());
-                let others = here.filter(|e| e.ours && e.seen.id != *eni && stays(&e.seen.id));
-                let most = usize::try_from(limits.enis).unwrap_or(usize::MAX);
-                if others.count() >= most {
-                    return broken("S9", format!("{eni} is to be attached beside {most} others"));
-                }
-                Ok(())
-            }
-            Ec2Call::Create { .. }
-            | Ec2Call::Unassign { .. }
-            | Ec2Call::DeleteOnTermination { .. }
-            | Ec2Call::Detach { .. }
-            | Ec2Call::Delete { .. }
-            | Ec2Call::Describe { .. }
-            | Ec2Call::SetGroups { .. }
-            | Ec2Call::DescribeSubnets { .. }
-            | Ec2Call::FindDetached
-            | Ec2Call::DescribeInstances { .. } => Ok(()),
         }
     }
 
@@ -381,30 +400,9 @@ impl World {
         }
     }
 
-    /// How many pods the node can truly hold, as it stands: a single address in the place of a prefix stays there.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        let unit = if self.settings.mode == Mode::Prefix { 16 } else { 1 };
-        let here: Vec<_> = self.ec2.enis.values().filter(|e| e.seen.place.is_some()).collect();
-        let more = self.ec2.most_enis.saturating_sub(here.len()) * self.ec2.slots_per_eni * unit;
-        let primary = podwire_pool::DeviceIndex(0);
-        let carries = here.iter().filter(|e| {
-            let first = e.seen.place.as_ref().is_some_and(|(_, d)| *d == primary);
-            e.ours && !(first && self.settings.primary_excluded) && !self.kept_out(&e.seen.subnet)
-        });
-        let room: usize = carries
-            .map(|e| {
-                let singles = e.seen.singles.len();
-                singles + self.ec2.slots_per_eni.saturating_sub(singles) * unit
-            })
-            .sum();
-        let more = if self.has_subnet() { more } else { 0 };
-        (room + more).min(usize::try_from(self.settings.max_pods).unwrap_or(usize::MAX))
-    }
-
     /// Everything that decides what can happen, and nothing else.
     pub fn hash_truth(&self, hasher: &mut impl Hasher) {
-        (&self.pool, self.now, &self.ec2, &self.host, &self.disk, &self.runtime).hash(hasher);
+        (&self.pool, self.now, self.booted, &self.ec2, &self.host, &self.disk, &self.runtime).hash(hasher);
         (&self.open, &self.late, &self.oracle, &self.told, self.wants_metadata, self.dying, self.last_op)
             .hash(hasher);
     }

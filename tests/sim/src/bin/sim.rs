@@ -1,36 +1,71 @@
-//! The simulator by hand:
-//! `sim FIRST COUNT [STEPS]` runs seeds, `sim --minutes N` fresh ones until the time is over, `sim trace SEED [STEPS]`
-//! prints every input and effect of one, `sim storm NODES SEED` lets many nodes loose on one account,
-//! `sim explore DEPTH` explores the small worlds.
-#![allow(clippy::print_stdout, reason = "this program's output is its result")]
+//! The simulator by hand; `sim help` tells its commands.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this program's output is its result")]
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use podwire_pool::settings::Share;
-use podwire_sim::exhaustive::{explore, suite};
-use podwire_sim::random::{Report, run, run_with};
+use podwire_sim::crew::{Harvest, Seeds, sow};
+use podwire_sim::exhaustive::search;
+use podwire_sim::marks::SOMETIMES;
+use podwire_sim::random::run_with;
 use podwire_sim::storm::{naive, storm};
 
-/// States kept at most while exploring. *Source*: our choice; about 4 GiB.
-const STATES: usize = 4_000_000;
+/// Steps of a seed with faults, unless said otherwise. *Source*: our choice.
+const STEPS: u64 = 1_400;
+/// Far longer than any run.
+const EVER: Duration = Duration::from_secs(1 << 32);
+
+const USAGE: &str = "usage:
+  sim gate [SEEDS] [SECONDS]   what every change must pass: SEEDS random seeds (20000), then SECONDS (60) of the explorer
+  sim run FIRST COUNT [STEPS]  these seeds
+  sim --minutes N              fresh seeds for so long
+  sim explore SECONDS          all states of the small worlds, as deep as the time allows
+  sim trace SEED [STEPS]       every input and effect of one seed
+  sim zoo [SEEDS [SECONDS]]    every planted bug, by seeds and by the explorer (with the feature `planted`)
+  sim storm [NODES [SEED]]     many nodes let loose on one account at once";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let number = |n: usize, or: u64| args.get(n).and_then(|a| a.parse().ok()).unwrap_or(or);
-    match args.first().map(String::as_str) {
-        Some("trace") => trace(number(1, 1), number(2, 1_400)),
-        Some("explore") => explore_all(usize::try_from(number(1, 8)).unwrap_or(8)),
-        Some("storm") => storms(usize::try_from(number(1, 200)).unwrap_or(200), number(2, 1)),
-        Some("--minutes") => {
+    let number = |n: usize, or: u64| args.get(n).map_or(Ok(or), |a| a.parse::<u64>());
+    let command = args.first().map_or("", String::as_str);
+    let (Ok(one), Ok(two), Ok(three)) = (number(1, 0), number(2, 0), number(3, STEPS)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match (command, args.len()) {
+        ("gate", 1..=3) => {
+            let seeds = Seeds {
+                first: 1,
+                count: if args.len() > 1 { one } else { 20_000 },
+                time: EVER,
+                steps: STEPS,
+            };
+            let sound = told(&sow(seeds), true);
+            let seconds = if args.len() > 2 { two } else { 60 };
+            all(&[sound, explored(seconds)])
+        }
+        ("run", 3..=4) => {
+            all(&[told(&sow(Seeds { first: one, count: two, time: EVER, steps: three }), false)])
+        }
+        ("--minutes", 2) => {
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let first = since_epoch.as_secs().saturating_mul(1_000_000);
-            let end = Instant::now() + Duration::from_secs(60 * number(1, 1));
-            seeds(first, |_| Instant::now() < end, 1_400)
+            let time = Duration::from_secs(one.saturating_mul(60));
+            println!("fresh seeds from {first}");
+            all(&[told(&sow(Seeds { first, count: u64::MAX, time, steps: STEPS }), false)])
         }
+        ("explore", 2) => all(&[explored(one)]),
+        ("trace", 2..=3) => trace(one, if args.len() > 2 { two } else { STEPS }),
+        ("storm", 1..=3) => storms(
+            if args.len() > 1 { usize::try_from(one).unwrap_or(200) } else { 200 },
+            if args.len() > 2 { two } else { 1 },
+        ),
+        #[cfg(feature = "planted")]
+        ("zoo", 1..=3) => zoo(if args.len() > 1 { one } else { 500 }, if args.len() > 2 { two } else { 0 }),
         _ => {
-            let (first, count) = (number(0, 1), number(1, 100));
-            seeds(first, |seed| seed < first.saturating_add(count), number(2, 1_400))
+            eprintln!("{USAGE}");
+            ExitCode::from(if command == "help" { 0 } else { 2 })
         }
     }
 }
@@ -58,30 +93,42 @@ fn storms(nodes: usize, seed: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn seeds(first: u64, more: impl Fn(u64) -> bool, steps: u64) -> ExitCode {
-    let mut report = Report::default();
-    let mut failures = 0;
-    let mut seed = first;
-    while more(seed) {
-        match run(seed, steps) {
-            Ok(one) => {
-                if one.tally.changes > steps {
-                    println!("seed {seed} made {} EC2 changes", one.tally.changes);
-                }
-                report.merge(&one);
-            }
-            Err(failure) => {
-                failures += 1;
-                println!("seed {}: {}", failure.seed, failure.violation);
-            }
-        }
-        seed += 1;
-    }
-    println!("{} seeds without a violation, {failures} with: {:?}", report.seeds, report.tally);
-    for (name, times) in report.marks.iter() {
+fn all(sound: &[bool]) -> ExitCode {
+    if sound.iter().all(|s| *s) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells what seeds did; true when nothing broke and, where it is asked for, every rare state was reached.
+fn told(harvest: &Harvest, everything: bool) -> bool {
+    for (name, times) in harvest.report.marks.iter() {
         println!("  {times:>9} {name}");
     }
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    for (seed, changes) in &harvest.busy {
+        println!("seed {seed} asked EC2 for {changes} changes");
+    }
+    for failure in &harvest.failures {
+        println!("seed {}: {}; replay: sim trace {}", failure.seed, failure.violation, failure.seed);
+    }
+    println!("{harvest}");
+    let missing: Vec<_> = SOMETIMES.iter().filter(|m| harvest.report.marks.times(m) == 0).collect();
+    if everything && !missing.is_empty() {
+        println!("never reached: {missing:?}");
+        return false;
+    }
+    harvest.failed == 0
+}
+
+fn explored(seconds: u64) -> bool {
+    let mut sound = true;
+    for (name, outcome) in search(Duration::from_secs(seconds)) {
+        match outcome {
+            Ok(explored) => println!("explorer world={name:?} violations=0 {explored}"),
+            Err(finding) => {
+                println!("explorer world={name:?} violations=1 {finding}");
+                sound = false;
+            }
+        }
+    }
+    sound
 }
 
 fn trace(seed: u64, steps: u64) -> ExitCode {
@@ -96,14 +143,36 @@ fn trace(seed: u64, steps: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn explore_all(depth: usize) -> ExitCode {
-    for (name, world, budget) in suite() {
-        let from = Instant::now();
-        match explore(world, budget, depth, STATES) {
-            Ok(explored) => println!("{name}: {explored:?} in {} ms", from.elapsed().as_millis()),
-            Err(finding) => {
-                println!("{name}: {finding}");
-                return ExitCode::FAILURE;
+/// Runs every planted bug by the random engine, and by the explorer where it gets time.
+#[cfg(feature = "planted")]
+fn zoo(seeds: u64, seconds: u64) -> ExitCode {
+    use std::collections::BTreeMap;
+
+    use podwire_sim::exhaustive::{End, explore, suite};
+    use podwire_sim::random::run_planted;
+
+    for bug in podwire_pool::Bug::ALL {
+        let mut found: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for seed in 1..=seeds {
+            let id = match std::panic::catch_unwind(|| run_planted(seed, STEPS, bug)) {
+                Ok(Ok(_)) => continue,
+                Ok(Err(failure)) => failure.violation.id,
+                Err(_) => "assert",
+            };
+            found.entry(id).or_insert((seed, 0)).1 += 1;
+        }
+        println!("{bug:?}: {found:?} (id: first seed, seeds of {seeds})");
+        for (name, mut world, budget) in suite() {
+            if seconds == 0 {
+                break;
+            }
+            world.plant(bug);
+            let at = std::time::Instant::now() + Duration::from_secs(seconds);
+            match explore(world, budget, End { depth: usize::MAX, states: 1_000_000, at: Some(at) }) {
+                Ok(explored) => println!("    {name}: not found, {explored}"),
+                Err(finding) => {
+                    println!("    {name}: {} in {} actions", finding.violation, finding.path.len())
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What may happen in the world.
 
-use podwire_pool::{FailureClass, OpId, RequestId};
+use podwire_pool::{FailureClass, OpId, RequestId, Settings};
 
 use crate::zone::Event;
 
@@ -19,6 +19,33 @@ pub enum Fate {
     LostNot,
     /// The answer is given up on first; it is done afterwards.
     Late,
+}
+
+/// What others do to an ENI of ours (testing.md A8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tampering {
+    /// They detach it.
+    Detach,
+    /// They unassign one of its addresses.
+    Unassign,
+    /// They assign one more address to it.
+    Assign,
+    /// They move one of its addresses to another ENI of ours.
+    Move,
+}
+
+/// What metadata leaves out (testing.md A6: it may lag without bound and may omit).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Blur {
+    /// Nothing.
+    #[default]
+    Clear,
+    /// So many of the last ENIs.
+    Enis(usize),
+    /// So many of the last addresses and prefixes of each ENI.
+    Blocks(usize),
+    /// Every leaf of every ENI but its own address.
+    Leaves,
 }
 
 /// One thing that happens.
@@ -52,24 +79,30 @@ pub enum Action {
     Forget(usize),
     /// GC with the runtime's list.
     Gc,
-    /// Metadata is read; it looks back so many ms and leaves out so many of the last ENIs.
-    Metadata(u64, usize),
+    /// Metadata is read; it looks back so many ms and leaves something out.
+    Metadata(u64, Blur),
     /// The API server tells how many pods are bound, or nothing.
     Demand(bool),
     /// The daemon dies after carrying out so many more effects; so many unsynced revisions reach the disk.
     Crash(usize, usize),
-    /// The node reboots.
-    Reboot,
+    /// The node reboots; its ledger is still there, or went with /run.
+    Reboot(bool),
+    /// The daemon restarts and finds no ledger it can use: the kernel's pods are all that is known.
+    LoseLedger,
+    /// The daemon stands still, or the node sleeps, for so many ms.
+    Pause(u64),
+    /// The ADD of a pod that lives comes once more.
+    Repeat(usize),
     /// The ledger is compacted.
     Compact,
     /// Somebody attaches an ENI of theirs.
     Foreign,
-    /// Somebody detaches an ENI of ours, or unassigns one of its addresses.
-    Tamper(usize, bool),
+    /// Somebody does something to an ENI of ours.
+    Tamper(usize, Tampering),
     /// The subnet has so many more addresses, or fewer.
     Subnet(i64, bool),
     /// Something happens in the zone around the node.
     Zone(Event),
-    /// The daemon is told to stop, then starts anew.
-    Restart,
+    /// The daemon is told to stop, then starts anew; with other settings perhaps.
+    Restart(Option<Box<Settings>>),
 }

@@ -1,27 +1,52 @@
 //! Time, EC2, the host and the disk around the pool.
 
 use podwire_pool::{
-    DeviceIndex, Ec2Answer, Ec2Call, Ec2Failure, FailureClass, HostChange, Input, OpId, Time,
+    DeviceIndex, Ec2Answer, Ec2Call, Ec2Failure, FailureClass, HostChange, Input, OpId, Revision,
 };
 
-use super::{Fate, Open, World};
-use crate::ec2::LAG_MS;
+use super::{Fate, Open, Tampering, World, Written};
 use crate::oracle::{Violation, broken};
 use crate::runtime::Ask;
 
+/// After this a call counts as lost. *Unit*: ms. *Source*: design §7 (10 s for each try).
+const CALL_TAKES: u64 = 10_000;
+
 impl World {
     pub(super) fn wait(&mut self, to: u64) -> Result<(), Violation> {
-        let deadline = self.pool.next_deadline().map(Time::as_ms);
+        let deadline = self.pool_deadline();
         let stop = deadline.map_or(to, |at| at.min(to));
         self.now = self.now.max(stop);
         if deadline.is_some_and(|at| at <= self.now) {
             self.input(Input::Timer)?;
         }
-        let late = self
-            .runtime
-            .messages
-            .values()
-            .find(|m| m.arrived && !m.dead && m.ask == Ask::Add && m.deadline <= self.now);
+        self.judge_answered()
+    }
+
+    /// Nothing is done for a while; what was due meanwhile is done late.
+    pub(super) fn pause(&mut self, span: u64) -> Result<(), Violation> {
+        self.marks.reach("the daemon stood still");
+        // What is on its way to EC2 is done there meanwhile.
+        let sent = self.open.iter().filter(|(_, open)| matches!(open, Open::Ec2(_, None)));
+        for op in sent.map(|(op, _)| *op).collect::<Vec<_>>() {
+            self.exec(op, Fate::Plain, 0)?;
+        }
+        if span >= CALL_TAKES {
+            for open in self.open.values_mut() {
+                if let Open::Ec2(_, outcome) = open {
+                    *outcome = Some(Err(failure(FailureClass::Unknown)));
+                }
+            }
+        }
+        self.now += span;
+        self.input(Input::Timer)?;
+        self.judge_answered()
+    }
+
+    /// L2: every ADD is answered by its deadline.
+    fn judge_answered(&self) -> Result<(), Violation> {
+        let late = self.runtime.messages.values().find(|m| {
+            m.arrived && !m.dead && matches!(m.ask, Ask::Add | Ask::Repeat) && m.deadline <= self.now
+        });
         match late {
             Some(m) => {
                 broken("L2", format!("the ADD of {} was not answered by its deadline", m.key.container_id))
@@ -60,9 +85,10 @@ impl World {
         age: u64,
         partial: bool,
     ) -> Result<Result<Ec2Answer, Ec2Failure>, Violation> {
-        self.oracle.judge_call(self.scene(false), call)?;
+        let allowed = self.oracle.judge_call(self.scene(false), call);
+        self.verdict(allowed)?;
         self.ec2.remember(self.now);
-        let at = self.now.saturating_sub(age.min(LAG_MS));
+        let at = self.now.saturating_sub(age);
         let outcome = self.ec2.execute(op, call, at, partial).map_err(failure);
         if outcome.is_ok()
             && let Ec2Call::Detach { .. } = call
@@ -74,12 +100,17 @@ impl World {
         Ok(outcome)
     }
 
-    pub(super) fn tamper(&mut self, which: usize, whole: bool) {
+    pub(super) fn tamper(&mut self, which: usize, how: Tampering) {
         self.ec2.remember(self.now);
-        let Some((device, taken)) = self.ec2.tamper(which, whole) else { return };
-        self.marks.reach(if whole { "ENI detached by others" } else { "address unassigned by others" });
+        let Some((device, taken)) = self.ec2.tamper(which, how) else { return };
+        self.marks.reach(match how {
+            Tampering::Detach => "ENI detached by others",
+            Tampering::Unassign => "address unassigned by others",
+            Tampering::Assign => "address assigned by others",
+            Tampering::Move => "address moved by others",
+        });
         self.oracle.tampered.extend(taken);
-        if whole {
+        if how == Tampering::Detach {
             self.host.devices.remove(&device);
         }
     }
@@ -118,11 +149,26 @@ impl World {
     }
 
     pub(super) fn fsync(&mut self) -> Result<(), Violation> {
-        let Some((revision, records)) = self.disk.unsynced.pop_front() else { return Ok(()) };
+        let Some((revision, written)) = self.disk.unsynced.pop_front() else { return Ok(()) };
         self.disk.failing = false;
-        self.oracle.synced(revision, &records);
-        self.disk.durable.extend(records);
+        self.store(revision, written);
         self.input(Input::Persisted { revision })
+    }
+
+    /// It is on disk.
+    pub(super) fn store(&mut self, revision: Revision, written: Written) {
+        match written {
+            Written::Append(records) => {
+                self.oracle.synced(revision, &records, self.booted);
+                self.disk.durable.extend(records);
+            }
+            Written::Rewrite(snapshot, waited) => {
+                for (revision, records) in waited {
+                    self.oracle.synced(revision, &records, self.booted);
+                }
+                self.disk.durable = snapshot;
+            }
+        }
     }
 
     pub(super) fn fsync_fails(&mut self) -> Result<(), Violation> {
@@ -132,11 +178,24 @@ impl World {
         self.input(Input::PersistFailed { revision, reason: "no space left on device".into() })
     }
 
+    /// The writer takes a snapshot in the place of all that waits to be written: it is all in there.
     pub(super) fn compact(&mut self) {
-        if self.disk.unsynced.is_empty() {
-            self.disk.durable = self.pool.snapshot();
-            self.marks.reach("compacted");
+        let mut waited = Vec::new();
+        for (revision, written) in std::mem::take(&mut self.disk.unsynced) {
+            match written {
+                Written::Append(records) => waited.push((revision, records)),
+                Written::Rewrite(_, earlier) => waited.extend(earlier),
+            }
         }
+        let snapshot = self.pool.snapshot();
+        match waited.last().map(|(revision, _)| *revision) {
+            None => self.disk.durable = snapshot,
+            Some(newest) => {
+                self.marks.reach("compacted under load");
+                self.disk.unsynced.push_back((newest, Written::Rewrite(snapshot, waited)));
+            }
+        }
+        self.marks.reach("compacted");
     }
 }
 

@@ -1,24 +1,33 @@
 //! The daemon's lives: it dies, comes back, and sees what metadata says; or the node reboots.
 
-use podwire_pool::{Input, OpId, Pool, Record, Snapshot, SnapshotSource, Time};
+use podwire_pool::{Input, OpId, Pool, Record, Settings, Snapshot, SnapshotSource};
 
-use super::{Open, World, is_read};
+use super::{Blur, Disk, Open, World, is_read};
 use crate::host::Host;
-use crate::oracle::Violation;
+use crate::oracle::{Violation, broken};
 use crate::runtime::{Ask, Life, key};
+
+/// What a boot takes until the daemon starts, at least. *Unit*: ms. *Source*: our choice.
+const BOOT_TAKES: u64 = 10_000;
 
 impl World {
     /// The daemon dies and comes back: a prefix of what it wrote is on disk; calls in flight were made or not.
     pub(super) fn crash(&mut self, keep: usize) -> Result<(), Violation> {
         self.tally.crashes += 1;
         self.dying = None;
-        for (at, (_, records)) in std::mem::take(&mut self.disk.unsynced).into_iter().enumerate() {
-            if at < keep {
-                self.disk.durable.extend(records);
-            }
+        let keep = self.medium.map_or(keep, |medium| medium(&self.disk, keep));
+        self.marks.sometimes("crash during recovery", self.wants_metadata && self.tally.crashes > 1);
+        for (revision, written) in std::mem::take(&mut self.disk.unsynced).into_iter().take(keep) {
+            self.store(revision, written);
         }
         self.disk.failing = false;
         self.oracle.crashed(&self.disk.durable);
+        self.die(keep);
+        self.boot(true)
+    }
+
+    /// Calls and changes in flight were made or not; whoever waited for an answer asks again.
+    fn die(&mut self, keep: usize) {
         for (op, open) in std::mem::take(&mut self.open) {
             match open {
                 Open::Ec2(call, None) if keep.is_multiple_of(2) && !is_read(&call) => {
@@ -34,14 +43,50 @@ impl World {
         for message in self.runtime.messages.values_mut() {
             message.arrived = false;
         }
-        self.boot(true)
+    }
+
+    /// The daemon ends as it is told to, and starts anew with these settings.
+    pub(super) fn restart(&mut self, settings: Option<&Settings>) -> Result<(), Violation> {
+        self.input(Input::Stop)?;
+        if let Some(settings) = settings {
+            self.marks.reach("restarted with other settings");
+            let (instance, boot) = (self.settings.instance.clone(), self.settings.boot.clone());
+            self.settings = Settings { instance, boot, ..settings.clone() };
+        }
+        self.crash(usize::MAX)
+    }
+
+    /// The daemon dies, and what is in the ledger's place is none (torn, foreign, garbage; testing.md R3): the kernel
+    /// says which pods live and on what. What else was promised, and how long addresses have rested, is forgotten.
+    pub(super) fn lose_ledger(&mut self) -> Result<(), Violation> {
+        self.marks.reach("ledger lost");
+        self.tally.crashes += 1;
+        self.dying = None;
+        self.disk = Disk::default();
+        self.forget_rest();
+        let at = self.clock();
+        let held = self.runtime.pods.iter().filter_map(|pod| match pod.life {
+            Life::Live(ip) => Some(Record::Allocated {
+                sandbox: pod.key.clone(),
+                pod: podwire_pool::PodRef::default(),
+                addresses: vec![ip],
+                at,
+            }),
+            Life::Idle | Life::Adding(_) | Life::Failed | Life::Deleting(_) | Life::Deleted => None,
+        });
+        self.disk.durable = held.collect();
+        self.oracle.crashed(&self.disk.durable);
+        self.die(0);
+        self.boot(true)?;
+        Ok(())
     }
 
     pub(super) fn boot(&mut self, same_boot: bool) -> Result<(), Violation> {
         let records = self.disk.durable.clone();
         self.marks.sometimes("recovered with an open intent", open_intent(&records));
         self.keep_recording();
-        self.pool = Pool::recover(self.settings.clone(), same_boot, records, Time::from_ms(self.now));
+        self.pool = Pool::recover(self.settings.clone(), same_boot, records, self.clock());
+        self.judge_recovered()?;
         #[cfg(feature = "planted")]
         if let Some(bug) = self.bug {
             self.pool.plant(bug);
@@ -58,12 +103,32 @@ impl World {
         self.input(Input::Timer)
     }
 
-    /// Every sandbox dies with the node; the kernel forgets everything; the clock starts again.
-    pub(super) fn reboot(&mut self) -> Result<(), Violation> {
-        self.marks.reach("reboot");
+    /// R2: recovering from what a recovery would write changes nothing.
+    fn judge_recovered(&mut self) -> Result<(), Violation> {
+        let once = self.pool.snapshot();
+        let again = Pool::recover(self.settings.clone(), true, once.clone(), self.clock());
+        let twice = again.snapshot();
+        if once == twice {
+            return Ok(());
+        }
+        let differs = once.iter().zip(&twice).find(|(a, b)| a != b);
+        let what = format!("recovered once {} records, twice {}: {differs:?}", once.len(), twice.len());
+        self.verdict(broken("R2", what))
+    }
+
+    /// Every sandbox dies with the node; the kernel forgets everything; the clock starts again; the ledger stays, or
+    /// goes with /run.
+    pub(super) fn reboot(&mut self, keep: bool) -> Result<(), Violation> {
+        self.marks.reach(if keep { "reboot" } else { "reboot without ledger" });
+        self.dying = None;
         self.tally.crashes += 1;
         self.disk.unsynced.clear();
         self.open.clear();
+        // Whatever was asked of EC2 is done, and seen by everybody, before the node is up again.
+        for op in self.late.keys().copied().collect::<Vec<_>>() {
+            self.do_late(op)?;
+        }
+        self.now += BOOT_TAKES;
         self.host = Host::default();
         self.runtime.messages.clear();
         for n in 0..self.runtime.pods.len() {
@@ -78,7 +143,19 @@ impl World {
         self.oracle.promised.clear();
         self.oracle.releasing.clear();
         self.settings.boot = podwire_pool::BootId::new(format!("boot-{}", self.tally.crashes));
-        self.boot(false)
+        self.booted = self.now - BOOT_TAKES;
+        if keep {
+            return self.boot(false);
+        }
+        self.disk.durable.clear();
+        self.forget_rest();
+        self.boot(true)
+    }
+
+    /// Without its ledger nobody knows which addresses were given back a moment ago: should EC2 assign one of them to us at
+    /// once, it is used at once. Not judged: EC2 gives those freed last out last.
+    const fn forget_rest(&mut self) {
+        self.ec2.recycle = false;
     }
 
     pub(super) fn renew(&mut self, pod: usize) {
@@ -88,11 +165,33 @@ impl World {
         slot.life = Life::Idle;
     }
 
-    pub(super) fn metadata(&mut self, age: u64, omit: usize) -> Result<(), Violation> {
+    pub(super) fn metadata(&mut self, age: u64, blur: Blur) -> Result<(), Violation> {
         let mut enis = self.ec2.metadata(self.now.saturating_sub(age));
-        let keep = enis.len().saturating_sub(omit);
-        enis.truncate(keep);
-        self.marks.sometimes("metadata left an ENI out", omit > 0 && keep > 0);
+        match blur {
+            Blur::Clear => {}
+            Blur::Enis(omit) => {
+                let keep = enis.len().saturating_sub(omit);
+                enis.truncate(keep);
+                self.marks.sometimes("metadata left an ENI out", omit > 0 && keep > 0);
+            }
+            Blur::Blocks(omit) => {
+                for eni in &mut enis {
+                    let all = eni.addresses.len() + eni.prefixes.len();
+                    eni.prefixes.truncate(eni.prefixes.len().saturating_sub(omit));
+                    eni.addresses.truncate(eni.addresses.len().saturating_sub(omit));
+                    let less = eni.addresses.len() + eni.prefixes.len() < all;
+                    self.marks.sometimes("metadata left addresses out", less);
+                }
+            }
+            Blur::Leaves => {
+                for eni in &mut enis {
+                    eni.addresses.clear();
+                    eni.prefixes.clear();
+                    eni.subnet_cidr = None;
+                }
+                self.marks.reach("metadata without leaves");
+            }
+        }
         self.wants_metadata = false;
         let as_of = if age == 0 { self.last_op } else { OpId(0) };
         self.input(Input::Observed(Snapshot { source: SnapshotSource::Metadata, as_of, enis }))

@@ -55,6 +55,9 @@ impl World {
     }
 
     pub(super) fn stop(&mut self, pod: usize) {
+        if self.runtime.asked_again(pod) {
+            return;
+        }
         let Some(slot) = self.runtime.pods.get_mut(pod) else { return };
         match slot.life {
             Life::Live(ip) => {
@@ -82,10 +85,28 @@ impl World {
         }
     }
 
+    pub(super) fn repeat(&mut self, pod: usize) {
+        let Some(slot) = self.runtime.pods.get(pod) else { return };
+        if !lives(&slot.life) || self.runtime.asked_again(pod) {
+            return;
+        }
+        let message = Message {
+            pod,
+            key: slot.key.clone(),
+            ask: Ask::Repeat,
+            started: self.now,
+            dead: false,
+            again: false,
+            arrived: false,
+            deadline: self.now + 75_000,
+        };
+        self.runtime.send(message);
+    }
+
     pub(super) fn gc(&mut self) {
         // The runtime holds ADD and DEL back during GC (cni-conformance G-09).
         let busy = self.runtime.pods.iter().any(|p| matches!(p.life, Life::Adding(_) | Life::Deleting(_)));
-        if busy {
+        if busy || self.runtime.messages.values().any(|m| m.ask == Ask::Repeat) {
             return;
         }
         self.marks.reach("gc");
@@ -109,17 +130,18 @@ impl World {
         }
         message.arrived = true;
         let message = message.clone();
-        let started = Time::from_ms(message.started);
+        let clock = |at: u64| Time::from_ms(at.saturating_sub(self.booted));
+        let (started, deadline) = (clock(message.started), clock(message.deadline));
         if message.dead {
             self.marks.reach("a dead plugin's ADD arrives");
         }
         match message.ask {
-            Ask::Add => self.input(Input::Allocate {
+            Ask::Add | Ask::Repeat => self.input(Input::Allocate {
                 request,
                 sandbox: message.key,
                 pod: pod_ref(message.pod),
                 started,
-                deadline: Time::from_ms(message.deadline),
+                deadline,
             }),
             Ask::Del => self.input(Input::Release { request, sandbox: message.key, started }),
             Ask::Gc(valid) => {
@@ -137,6 +159,23 @@ impl World {
                 self.add_answered(request, &message, &addresses)
             }
             (Ask::Add, Answer::Refused(cause)) => self.add_refused(request, &message, &cause),
+            (Ask::Repeat, Answer::Allocated { addresses, is_new, .. }) => {
+                self.runtime.messages.remove(&request);
+                self.marks.reach("ADD repeated");
+                let held = self.runtime.pods.get(message.pod).map(|p| p.life.clone());
+                if is_new || !matches!(held, Some(Life::Live(ip)) if addresses == [ip]) {
+                    return broken(
+                        "S8",
+                        format!("{held:?} asks again and gets {addresses:?}, new: {is_new}"),
+                    );
+                }
+                Ok(())
+            }
+            (Ask::Repeat, Answer::Refused(Cause::Quarantined { .. })) => {
+                self.runtime.messages.remove(&request);
+                self.marks.reach("ADD repeated for an address in quarantine");
+                Ok(())
+            }
             (Ask::Del, Answer::Released(addresses)) => self.del_answered(request, &message, &addresses),
             (Ask::Del, Answer::Refused(Cause::LedgerUnwritable { .. } | Cause::QueueFull)) => {
                 // The plugin keeps the release; it comes again with the same start.
@@ -171,12 +210,11 @@ impl World {
         self.runtime.messages.remove(&request);
         let [ip] = addresses else { return broken("S8", format!("{addresses:?} for one pod")) };
         if self.oracle.durable.get(ip) != Some(&message.key) {
-            return broken(
-                "S6",
-                format!("{ip} is shown to {} before it is on disk", message.key.container_id),
-            );
+            let what = format!("{ip} is shown to {} before it is on disk", message.key.container_id);
+            self.verdict(broken("S6", what))?;
         }
-        self.oracle.judge_usable(self.scene(false), *ip)?;
+        let usable = self.oracle.judge_usable(self.scene(false), *ip);
+        self.verdict(usable)?;
         if message.dead {
             return Ok(());
         }

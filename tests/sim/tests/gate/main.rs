@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that finds what it did not expect has to stop")]
 
 mod account;
+mod calls;
+mod disk;
+mod ec2;
 mod engines;
+mod outages;
 mod replay;
 mod scenarios;
+mod truth;
 #[cfg(feature = "planted")]
 mod zoo;

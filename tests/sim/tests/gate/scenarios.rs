@@ -3,7 +3,7 @@
 use podwire_pool::settings::{Limits, Mode};
 use podwire_pool::{Cause, FailureClass};
 use podwire_sim::script::{Script, settings};
-use podwire_sim::world::{Action, Fate};
+use podwire_sim::world::{Action, Blur, Fate};
 
 /// B22: an ADD on an empty pool waits and gets its address the moment EC2 grants it.
 #[test]
@@ -38,8 +38,8 @@ fn stale_metadata_never_takes_an_address_away() {
     assert_eq!(script.living(), 16);
     for _ in 0..10 {
         let age = script.world.now - before_any + 1;
-        script.act(Action::Metadata(age, 0)).unwrap();
-        script.act(Action::Metadata(0, 1)).unwrap();
+        script.act(Action::Metadata(age, Blur::Clear)).unwrap();
+        script.act(Action::Metadata(0, Blur::Enis(1))).unwrap();
         script.pass(60_000).unwrap();
     }
     assert_eq!(script.living(), 16);
@@ -57,7 +57,7 @@ fn unassigned_address_is_not_offered_again_because_metadata_lists_it() {
     script.pass(70_000).unwrap();
     assert!(script.held() <= 2, "{} held", script.held());
     script.act(Action::Crash(0, 9)).unwrap();
-    script.act(Action::Metadata(60_000, 0)).unwrap();
+    script.act(Action::Metadata(60_000, Blur::Clear)).unwrap();
     script.start(0..10).unwrap();
     script.pass(20_000).unwrap();
     assert_eq!(script.living(), 10, "the oracle checks each address against EC2's truth");
@@ -77,7 +77,7 @@ fn eni_created_before_a_crash_is_found_and_attached() {
     assert_eq!(script.world.ec2.enis.len(), 2, "EC2 made it");
     script.fate = Fate::Plain;
     script.act(Action::Crash(0, 9)).unwrap();
-    script.act(Action::Metadata(0, 0)).unwrap();
+    script.act(Action::Metadata(0, Blur::Clear)).unwrap();
     script.pass(20_000).unwrap();
     assert_eq!(script.living(), 4);
     assert_eq!(script.world.ec2.enis.len(), 2, "and only once");
@@ -89,11 +89,11 @@ fn reboot_voids_allocations_and_cools_every_address() {
     let mut script = Script::boot(settings(), 10).unwrap();
     script.start(0..10).unwrap();
     script.pass(3_000).unwrap();
-    script.act(Action::Reboot).unwrap();
+    script.act(Action::Reboot(true)).unwrap();
     let stats = script.world.pool.stats();
     assert_eq!((stats.allocated, stats.free), (0, 0), "{stats:?}");
     assert!(stats.cooling >= 10);
-    script.act(Action::Metadata(0, 0)).unwrap();
+    script.act(Action::Metadata(0, Blur::Clear)).unwrap();
     script.start(0..10).unwrap();
     script.pass(40_000).unwrap();
     assert_eq!(script.living(), 10);
@@ -240,7 +240,7 @@ fn black_holed_ec2_does_not_stop_the_pool() {
 fn foreign_eni_is_counted_and_left_alone() {
     let mut script = Script::boot(settings(), 45).unwrap();
     script.act(Action::Foreign).unwrap();
-    script.act(Action::Metadata(0, 0)).unwrap();
+    script.act(Action::Metadata(0, Blur::Clear)).unwrap();
     script.start(0..45).unwrap();
     script.pass(100_000).unwrap();
     assert_eq!(script.enis(), 4, "three of ours and theirs");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use podwire_pool::Bug;
-use podwire_sim::exhaustive::{explore, suite};
+use podwire_sim::exhaustive::{End, explore, suite};
 use podwire_sim::random::run_planted;
 use podwire_sim::script::{Script, settings};
 
@@ -91,6 +91,6 @@ fn minutely_pods_find_a_pool_without_patience() {
 fn explorer_finds_a_release_acted_on_before_it_is_on_disk() {
     let (_, mut world, budget) = suite().swap_remove(0);
     world.plant(Bug::ReleasesEarly);
-    let finding = explore(world, budget, 10, 2_000_000).unwrap_err();
+    let finding = explore(world, budget, End::at_depth(10, 2_000_000)).unwrap_err();
     assert_eq!(finding.violation.id, "S7", "{finding}");
 }
