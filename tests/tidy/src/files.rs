@@ -22,8 +22,16 @@ const REQUIRED: [&str; 10] = [
 ];
 
 /// What a stranger runs.
-const EXECUTABLE: [&str; 6] =
-    [".ci/run", "scripts/build", "scripts/test", "scripts/demo", "scripts/bench", "scripts/kernel-matrix"];
+const EXECUTABLE: [&str; 8] = [
+    ".ci/run",
+    "scripts/bench",
+    "scripts/build",
+    "scripts/demo",
+    "scripts/kernel-matrix",
+    "scripts/mutants",
+    "scripts/sim",
+    "scripts/test",
+];
 
 /// Files that must be there, and be executable where they are programs.
 #[must_use]
