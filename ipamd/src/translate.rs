@@ -1,5 +1,7 @@
 //! The operator's settings and the instance's limits → the pool's settings.
 
+use std::time::Duration;
+
 use podwire_config::limits::FALLBACK_MAX_PODS;
 use podwire_config::settings::warm::Warm;
 use podwire_config::{Limits, Settings, lint};
@@ -8,6 +10,18 @@ use podwire_pool::BootId;
 use podwire_pool::settings::{
     LeakPolicy, Limits as PoolLimits, Mode, Settings as PoolSettings, Share, SubnetPolicy, Warm as PoolWarm,
 };
+
+/// Pods that come within this time of one another are one burst. *Source*: our choice; a burst's plugins run within
+/// milliseconds of each other, EC2 needs 300 ms for an assignment (design §7, EC2 model).
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Assumed of a type that neither our table nor EC2 tells about. *Source*: our choice; what a `.large` of the current
+/// general-purpose families has (instance limits table).
+const CAUTIOUS: PoolLimits = PoolLimits { enis: 3, ipv4_per_eni: 10 };
+/// How often EC2 is asked about such a type before the node starts without. *Source*: our choice.
+const ASK_LIMITS: u32 = 3;
+/// Pause in between. *Source*: our choice.
+const ASK_PAUSE: Duration = Duration::from_secs(2);
 
 /// What an instance type allows, as far as the pool must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +57,7 @@ pub async fn pool_settings(
         cluster: settings.eni.cluster_name.as_deref().map(Into::into),
         subnets: SubnetPolicy { discovery: settings.eni.subnet_discovery, floor: settings.eni.subnet_floor },
         leaks: leaks(settings),
+        gather: GATHER,
         share: Share { nodes: settings.eni.ec2_nodes, percent: settings.eni.ec2_share },
     }
 }
@@ -67,22 +82,26 @@ fn of_known(known: &Limits, settings: &Settings) -> Allowed {
     }
 }
 
+/// Every type newer than our table is built on Nitro and carries prefixes. Without an answer the daemon starts all the
+/// same (design D21): too small a guess leaves places unused, too large a one is corrected by EC2's first refusal.
 async fn of_unknown(settings: &Settings, instance_type: &str, ec2: &Ec2Client) -> Allowed {
-    // Every type newer than our table is built on Nitro and carries prefixes.
-    let prefixes = settings.eni.prefix_delegation;
-    let limits = loop {
+    let mut limits = CAUTIOUS;
+    for _ in 0..ASK_LIMITS {
         match ec2.instance_limits(instance_type).await {
-            Ok((enis, ipv4_per_eni)) => break PoolLimits { enis, ipv4_per_eni },
+            Ok((enis, ipv4_per_eni)) => {
+                limits = PoolLimits { enis, ipv4_per_eni };
+                break;
+            }
             Err(failure) => {
                 tracing::error!(
-                    instance_type, code = %failure.code, message = %failure.message,
+                    instance_type, code = %failure.code, message = %failure.message, assumed = ?CAUTIOUS,
                     "limits of this instance type are unknown; allow ec2:DescribeInstanceTypes or upgrade podwire"
                 );
             }
         }
-        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
-    };
-    Allowed { limits, prefixes, max_pods: FALLBACK_MAX_PODS }
+        tokio::time::sleep(ASK_PAUSE).await;
+    }
+    Allowed { limits, prefixes: settings.eni.prefix_delegation, max_pods: FALLBACK_MAX_PODS }
 }
 
 fn warm(warm: Warm) -> PoolWarm {

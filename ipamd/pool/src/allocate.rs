@@ -87,7 +87,7 @@ impl Pool {
             waiter.started = waiter.started.max(started);
             waiter.requests.push(request);
         } else {
-            self.demand.arrived(now);
+            self.demand.arrived(now, self.settings.gather);
             self.requests.wait(key, pod, started, request, held_back);
         }
     }
@@ -142,7 +142,7 @@ impl Pool {
                     | Cause::NoSubnet
                     | Cause::NoEniConfig
             ),
-            Growth::Blind | Growth::Satisfied | Growth::InFlight => false,
+            Growth::Blind | Growth::Satisfied | Growth::Gathering(_) | Growth::InFlight => false,
         }
     }
 
@@ -233,7 +233,7 @@ impl Pool {
             Growth::Halted => Cause::LedgerUnwritable {
                 reason: self.journal.failing().unwrap_or("the disk does not answer").into(),
             },
-            Growth::Satisfied | Growth::InFlight => {
+            Growth::Satisfied | Growth::Gathering(_) | Growth::InFlight => {
                 self.failure.clone().unwrap_or(Cause::TooSlow { waiting_for: cause::GROWTH })
             }
         }

@@ -252,7 +252,7 @@ pub(crate) fn cause_of(action: Action, failure: &Ec2Failure, subnet: Option<&Sub
         || Cause::Ec2 { action: action.name(), code: failure.code.clone(), message: failure.message.clone() };
     match failure.class {
         FailureClass::Throttled => Cause::Throttled { action: action.name() },
-        FailureClass::Denied => Cause::Denied { action: action.name() },
+        FailureClass::Denied => Cause::Denied { action: action.name(), message: failure.message.clone() },
         FailureClass::SubnetExhausted => {
             subnet.map_or_else(other, |s| Cause::SubnetExhausted { subnet: s.clone() })
         }

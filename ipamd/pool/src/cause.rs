@@ -79,6 +79,8 @@ pub enum Cause {
     Denied {
         /// The action.
         action: &'static str,
+        /// To whom, why and what to do, for people.
+        message: Box<str>,
     },
     /// EC2 did not do it, for another reason.
     Ec2 {
@@ -86,7 +88,7 @@ pub enum Cause {
         action: &'static str,
         /// EC2's code.
         code: Box<str>,
-        /// EC2's message.
+        /// What EC2 said and what to do about it, for people.
         message: Box<str>,
     },
     /// The host could not be configured for an ENI.
@@ -199,9 +201,7 @@ impl fmt::Display for Cause {
                 f,
                 "calls of {action} are spread over time so that the account's EC2 budget lasts for all nodes; it is made soon"
             ),
-            Self::Denied { action } => {
-                write!(f, "action ec2:{action} is denied for the node's role; add it to the role's policy")
-            }
+            Self::Denied { action, message } => write!(f, "action ec2:{action} is denied: {message}"),
             Self::Ec2 { action, code, message } => write!(f, "ec2:{action} failed with {code}: {message}"),
             Self::Host { eni, reason } => write!(f, "host networking for {eni} is not ready: {reason}"),
             Self::LedgerUnwritable { reason } => {

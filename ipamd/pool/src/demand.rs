@@ -10,6 +10,23 @@ use crate::tuning::{ARRIVAL_WINDOW, ARRIVALS_MAX, QUIET_STRETCH_MAX, count};
 /// By how many give-back times an excess is put off at most that could not be given back. *Source*: our choice.
 const POSTPONED: u32 = 8;
 
+/// How many times the quiet gap a burst of pods may last before EC2 is asked all the same. *Source*: our choice.
+const BURST_MOST: u32 = 5;
+
+/// Pods that come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Burst {
+    first: Time,
+    last: Time,
+}
+
+impl Burst {
+    /// When it counts as complete.
+    fn over(self, gap: Duration) -> Time {
+        self.last.after(gap).min(self.first.after(gap.saturating_mul(BURST_MOST)))
+    }
+}
+
 /// What may be given back now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Surplus {
@@ -40,6 +57,7 @@ pub(crate) struct Demand {
     /// Pods that should have an address here, when known.
     pub(crate) bound: Option<u32>,
     arrivals: VecDeque<Time>,
+    burst: Option<Burst>,
     /// The least excess seen since then.
     quiet: Option<(Time, Surplus)>,
     stretch: u32,
@@ -52,17 +70,37 @@ crate::text::fields!(Demand { bound, arrivals, quiet, stretch, gave, futile });
 
 impl Default for Demand {
     fn default() -> Self {
-        Self { bound: None, arrivals: VecDeque::new(), quiet: None, stretch: 1, gave: None, futile: 0 }
+        Self {
+            bound: None,
+            arrivals: VecDeque::new(),
+            burst: None,
+            quiet: None,
+            stretch: 1,
+            gave: None,
+            futile: 0,
+        }
     }
 }
 
 impl Demand {
     /// A pod came.
-    pub(crate) fn arrived(&mut self, now: Time) {
+    pub(crate) fn arrived(&mut self, now: Time, gap: Duration) {
+        self.expect(now, gap);
         self.arrivals.push_back(now);
         if self.arrivals.len() > ARRIVALS_MAX {
             self.arrivals.pop_front();
         }
+    }
+
+    /// Pods may come together from now on: one just did, or the daemon begins and they waited for it.
+    pub(crate) fn expect(&mut self, now: Time, gap: Duration) {
+        let first = self.burst.filter(|burst| now < burst.over(gap)).map_or(now, |burst| burst.first);
+        self.burst = Some(Burst { first, last: now });
+    }
+
+    /// Until when more pods of the same burst are expected.
+    pub(crate) fn gathers(&self, now: Time, gap: Duration) -> Option<Time> {
+        self.burst.map(|burst| burst.over(gap)).filter(|over| *over > now)
     }
 
     /// How many came lately.

@@ -93,11 +93,11 @@ impl Pool {
         out.push(Effect::Ec2 { op, call: Ec2Call::Describe { also } });
     }
 
-    /// Nothing is given or taken on this ENI until a Describe, asked from now on, answers (design D3).
+    /// Nothing is asked of EC2 for this ENI until a Describe, asked from then on, answers (design D3).
     pub(crate) fn doubt(&mut self, slot: Slot, now: Time, asked_from: Time) {
         if let Some(eni) = self.ledger.eni_mut(slot) {
-            let since = eni.doubt.map_or(now, |d| d.since);
-            eni.doubt = Some(crate::eni::Doubt { since, asked_from });
+            let (since, withholds) = eni.doubt.map_or((now, false), |d| (d.since, d.withholds));
+            eni.doubt = Some(crate::eni::Doubt { since, asked_from, withholds });
             self.describing.want(asked_from);
         }
     }

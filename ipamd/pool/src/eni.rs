@@ -71,16 +71,20 @@ pub(crate) enum Exit {
 
 crate::text::variants!(Exit { Marked, Unhost, Detach, Delete });
 
-/// Why nothing is given or taken on an ENI until a Describe answers (design D3).
+/// Why nothing is asked of EC2 for an ENI until a Describe answers (design D3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Doubt {
     /// Since when.
     pub(crate) since: Time,
     /// Only a Describe asked at or after this moment can lift it.
     pub(crate) asked_from: Time,
+    /// What it carries is doubtful too, so nothing of it is handed out: after a crash it is not known which blocks were
+    /// about to go. A call of this life names what it may have changed; the rest is as EC2 confirmed it before, and is
+    /// handed out however long EC2 stays silent (design D14).
+    pub(crate) withholds: bool,
 }
 
-crate::text::fields!(Doubt { since, asked_from });
+crate::text::fields!(Doubt { since, asked_from, withholds });
 
 /// One ENI.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -111,7 +115,7 @@ pub(crate) struct Eni {
     pub(crate) touched: OpId,
     /// When the last EC2 change of it ended or began.
     pub(crate) changed: Time,
-    /// Unclear: nothing is given or taken.
+    /// Unclear: nothing is asked of EC2 for it.
     pub(crate) doubt: Option<Doubt>,
     /// Places an assignment with an unknown outcome may have filled: what a Describe finds there is new.
     pub(crate) expects: u32,
@@ -317,7 +321,7 @@ impl Eni {
     pub(crate) fn usable(&self, settings: &Settings) -> bool {
         self.stage == Stage::Attached
             && self.configured
-            && self.doubt.is_none()
+            && self.doubt.is_none_or(|doubt| !doubt.withholds)
             && self.missing.is_none()
             && self.carries_pods(settings)
     }

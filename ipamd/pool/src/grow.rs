@@ -143,6 +143,9 @@ impl Pool {
         if verdict.short == 0 {
             return self.not_short(now);
         }
+        if let Some(until) = self.demand.gathers(now, self.settings.gather) {
+            return Growth::Gathering(until);
+        }
         let want = self.want(census, verdict);
         if let Growth::Waiting(_, Cause::SubnetFloor { .. }) = &self.growth {
             self.doubt_floor();
@@ -218,7 +221,7 @@ impl Pool {
             room = room.saturating_add(1);
         }
         let subnet = eni.subnet.clone();
-        if room == 0 || !supplies(eni, now) || self.unit_in(&subnet, now) != unit {
+        if room == 0 || !supplies(eni, now) || long_doubtful(eni, now) || self.unit_in(&subnet, now) != unit {
             return Step::Nothing;
         }
         if let Some((until, cause)) = self.gates.exhausted(&subnet, now) {
@@ -396,10 +399,15 @@ fn sooner(waits: &mut Option<(Time, Cause)>, until: Time, cause: Cause) {
     }
 }
 
-/// Whether an ENI's free addresses and room may be counted on: not when it is long in doubt, missing, or the host
+/// Whether an ENI's free addresses may be counted on: not when they are long withheld, it is missing, or the host
 /// cannot configure it.
 fn supplies(eni: &Eni, now: Time) -> bool {
-    let clear = eni.doubt.is_none_or(|doubt| now < doubt.since.after(DOUBT_COUNTS));
+    let clear = !long_doubtful(eni, now) || eni.doubt.is_none_or(|doubt| !doubt.withholds);
     let host = eni.configured || eni.host_retry.tries() < HOST_PATIENCE;
     clear && host && eni.missing.is_none() && eni.staying()
+}
+
+/// Whether an ENI has been in doubt for so long that the others should grow instead.
+fn long_doubtful(eni: &Eni, now: Time) -> bool {
+    eni.doubt.is_some_and(|doubt| now >= doubt.since.after(DOUBT_COUNTS))
 }

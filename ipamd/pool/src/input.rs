@@ -270,7 +270,7 @@ pub struct Ec2Failure {
     pub class: FailureClass,
     /// EC2's error code, or a word of ours such as `timeout`.
     pub code: Box<str>,
-    /// EC2's message, for people.
+    /// What EC2 said and what to do about it, for people.
     pub message: Box<str>,
 }
 

@@ -178,7 +178,15 @@ impl Pool {
             Growth::Blind if self.next_deadline().is_none() => {
                 broken("D10", "nothing was observed and nothing is planned".to_owned())
             }
-            Growth::Blind | Growth::InFlight | Growth::Waiting(..) | Growth::Full | Growth::Halted => Ok(()),
+            Growth::Gathering(until) if *until <= self.now => {
+                broken("D10", "growth gathers a burst that is over".to_owned())
+            }
+            Growth::Blind
+            | Growth::Gathering(_)
+            | Growth::InFlight
+            | Growth::Waiting(..)
+            | Growth::Full
+            | Growth::Halted => Ok(()),
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) enum Growth {
     Blind,
     /// Nothing is wanted.
     Satisfied,
+    /// Other pods of the same burst are expected until then, so that one call serves them all (design D9, D11).
+    Gathering(Time),
     /// Something is on its way.
     InFlight,
     /// Waiting until then, because.
@@ -270,6 +272,9 @@ impl Pool {
             at(self.budget.next_deadline(now));
             at(self.leaks.next_deadline());
             at(self.demand.next_deadline(self.tuning.quiet));
+            if let Growth::Gathering(until) = self.growth {
+                at(Some(until));
+            }
             at(self.learned_enis.map(|(_, until)| until));
         }
         next

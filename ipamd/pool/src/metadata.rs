@@ -17,11 +17,19 @@ use crate::time::Time;
 use crate::tuning::METADATA_DOUBT_EVERY;
 
 impl Pool {
+    /// The first word about this instance's ENIs. Pods may have waited for the daemon: they count as one burst.
+    pub(crate) fn begins_to_see(&mut self, now: Time) {
+        if !self.observed {
+            self.observed = true;
+            self.demand.expect(now, self.settings.gather);
+        }
+    }
+
     /// Instance metadata. On the first boot it adds; later a difference only calls for a Describe.
     pub(crate) fn see_metadata(&mut self, now: Time, snapshot: &Snapshot, out: &mut Vec<Effect>) {
         let primary = snapshot.enis.iter().any(|e| is_primary(e.card, e.device));
         if self.first_boot && !self.observed && primary {
-            self.observed = true;
+            self.begins_to_see(now);
             for seen in &snapshot.enis {
                 self.meet(now, seen, &State::Free { since: now }, out);
             }
@@ -41,7 +49,7 @@ impl Pool {
         let settled = |e: &Eni| e.stage == Stage::Attached && now.since(e.changed) >= METADATA_DOUBT_EVERY;
         differs |= self.ledger.enis().any(|(_, e)| settled(e) && !listed.contains(&e.id));
         if primary && (!differs || self.first_boot) {
-            self.observed = true;
+            self.begins_to_see(now);
         }
         let recent = self.describing.metadata_doubted.is_some_and(|at| now.since(at) < METADATA_DOUBT_EVERY);
         if differs && !recent {

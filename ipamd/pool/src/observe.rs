@@ -73,7 +73,7 @@ impl Pool {
         self.lift_doubts(sight);
         self.settle_creates(sight);
         if enis.iter().any(|e| is_primary(e.card, e.device)) {
-            self.observed = true;
+            self.begins_to_see(sight.now);
         }
     }
 

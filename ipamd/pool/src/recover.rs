@@ -165,7 +165,7 @@ impl Pool {
                 None
             };
             if let Some(asked_from) = asked_from {
-                eni.doubt = Some(Doubt { since: now, asked_from });
+                eni.doubt = Some(Doubt { since: now, asked_from, withholds: true });
                 self.describing.want(asked_from);
             }
         }

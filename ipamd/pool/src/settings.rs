@@ -36,6 +36,10 @@ pub struct Settings {
     pub leaks: LeakPolicy,
     /// This node's part of the account's EC2 budget.
     pub share: Share,
+    /// How long no other pod must have come before EC2 is asked for more, so that pods that start together cost one
+    /// call; five times as long at most after the first of them. Zero: each pod is a burst of its own. Pods for which
+    /// an address is there never wait for it.
+    pub gather: Duration,
     /// Start of the deterministic jitter.
     pub seed: u64,
 }

@@ -120,7 +120,12 @@ impl Pool {
             durable: self.journal.durable(),
             growth_waits: match &self.growth {
                 Growth::Waiting(_, cause) => Some(cause.clone()),
-                Growth::Blind | Growth::Satisfied | Growth::InFlight | Growth::Full | Growth::Halted => None,
+                Growth::Blind
+                | Growth::Satisfied
+                | Growth::Gathering(_)
+                | Growth::InFlight
+                | Growth::Full
+                | Growth::Halted => None,
             },
             failure: self.failure.clone(),
             ..Stats::default()

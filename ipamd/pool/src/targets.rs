@@ -114,7 +114,11 @@ fn demand_driven(settings: &Settings, census: &Census) -> Verdict {
     let full = demand.saturating_add(reserve(census).saturating_add(band).min(room));
     let have = census.free.saturating_add(census.coming);
     let below = below_ceiling(settings, census);
-    let short = if have < wanted_free { (full - have).min(below) } else { 0 };
+    // A whole prefix is not worth a reserve of one or two: sixteen idle addresses, and a call that every node of its kind
+    // makes at the same count of pods. Only the first one is, which makes the node ready.
+    let reserve_only = demand <= have && census.total.saturating_add(census.coming) > 0;
+    let enough = have >= wanted_free || (settings.mode == Mode::Prefix && reserve_only);
+    let short = if enough { 0 } else { (full - have).min(below) };
     if short > 0 || census.coming > 0 || census.waiting > 0 {
         let ahead = surge(settings, census).min(room).min(below - short);
         return Verdict { short, ahead, ..Verdict::default() };

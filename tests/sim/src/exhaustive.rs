@@ -110,6 +110,7 @@ pub fn small_world(pods: usize, warm: Warm, limits: Limits) -> World {
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: ms(0),
         seed: 1,
     };
     let slots = usize::try_from(limits.ipv4_per_eni).unwrap_or(1) - 1;

@@ -254,6 +254,7 @@ pub fn settings() -> Settings {
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: ms(20),
         seed: 7,
     }
 }

@@ -188,6 +188,8 @@ impl Swarm {
             subnets: SubnetPolicy { discovery: false, floor: 0 },
             leaks: LeakPolicy::Ignore,
             share: Share::default(),
+            // Not drawn: recorded seeds keep their meaning.
+            gather: ms(if enis > 1 { 20 } else { 0 }),
             seed: seed.next_u64(),
         };
         let free = [1_000, 100, 20, 4][seed.pick(4)];

@@ -24,6 +24,7 @@ fn settings(mode: Mode, warm: Warm) -> Settings {
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: Duration::ZERO,
         seed: 1,
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn settings() -> Settings {
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: Duration::ZERO,
         seed: 7,
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod burst;
 mod conformance;
 mod first_boot;
 mod give_back;
@@ -15,4 +16,5 @@ mod incumbent;
 mod ownership;
 mod recovery;
 mod requests;
+mod silence;
 mod total;

@@ -1,0 +1,87 @@
+//! Pods that come together cost one call (design D9, D11).
+
+use std::time::Duration;
+
+use crate::bench::{Bench, settings};
+use podwire_pool::settings::{Limits, Mode, Settings};
+use podwire_pool::{Answer, Ec2Call, GrowBy};
+
+/// An m5.large: 3 ENIs with 10 addresses each.
+fn m5_large(mode: Mode, max_pods: u32) -> Settings {
+    Settings {
+        mode,
+        limits: Limits { enis: 3, ipv4_per_eni: 10 },
+        max_pods,
+        gather: Duration::from_millis(20),
+        ..settings()
+    }
+}
+
+fn mutating(bench: &Bench) -> Vec<&Ec2Call> {
+    bench.all_calls.iter().filter(|c| !matches!(c, Ec2Call::Describe { .. })).collect()
+}
+
+fn served(bench: &Bench, pods: u64) -> bool {
+    (1..=pods).all(|n| matches!(bench.answer(n), Some(Answer::Allocated { .. })))
+}
+
+/// C40b, boot without a launch prefix: 27 pods arrive one after the other while the daemon starts.
+#[test]
+fn pods_that_waited_for_the_daemon_cost_seven_calls_on_an_m5_large() {
+    let mut bench = Bench::new(m5_large(Mode::SecondaryIp, 29));
+    bench.see_metadata();
+    assert!(bench.all_calls.is_empty(), "the first call waits for those who waited: {:?}", bench.all_calls);
+    for n in 1..=27 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.pass(2);
+    }
+    bench.pass(5_000);
+    assert!(served(&bench, 27));
+    assert!(matches!(mutating(&bench)[0], Ec2Call::Assign { by: GrowBy::Addresses(9), .. }));
+    assert_eq!(mutating(&bench).len(), 7, "{:?}", mutating(&bench));
+}
+
+#[test]
+fn prefixes_for_108_waiting_pods_cost_one_call() {
+    let mut bench = Bench::new(m5_large(Mode::Prefix, 110));
+    bench.see_metadata();
+    for n in 1..=108 {
+        bench.add(n, &format!("pod-{n}"));
+        if n % 4 == 0 {
+            bench.pass(2);
+        }
+    }
+    bench.pass(5_000);
+    assert!(served(&bench, 108));
+    assert_eq!(mutating(&bench).len(), 1, "{:?}", mutating(&bench));
+}
+
+#[test]
+fn single_pod_waits_one_gap_and_no_longer() {
+    let mut bench = Bench::new(m5_large(Mode::SecondaryIp, 29));
+    bench.see_metadata();
+    bench.pass(1_000);
+    bench.add(1, "pod-1");
+    bench.run();
+    assert!(served(&bench, 1), "the reserve serves it at once");
+    bench.ec2_holds = true;
+    bench.add(2, "pod-2");
+    bench.add(3, "pod-3");
+    bench.pass(19);
+    let before = bench.all_calls.len();
+    bench.pass(1);
+    assert_eq!(bench.all_calls.len(), before + 1, "{:?}", bench.all_calls);
+}
+
+/// Pods that trickle in without end do not put the call off for ever.
+#[test]
+fn endless_burst_is_cut_after_five_gaps() {
+    let mut bench = Bench::new(m5_large(Mode::SecondaryIp, 29));
+    bench.see_metadata();
+    for n in 1..=9 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.pass(15);
+        let asked = !bench.all_calls.is_empty();
+        assert_eq!(asked, n >= 7, "after {} ms: {:?}", 15 * n, bench.all_calls);
+    }
+}
