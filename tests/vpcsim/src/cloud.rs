@@ -62,8 +62,8 @@ pub use random::Random;
 pub use space::{PREFIX_LEN, PREFIX_SIZE, Space, Taken};
 pub use space6::{PREFIX6_LEN, Space6};
 pub use spec::{
-    CloudSpec, GroupSpec, IngressPeer, IngressSpec, InstanceSpec, Placement, Quotas, ReservationKind,
-    ReservationSpec, SubnetSpec, Tags, Timings,
+    CloudSpec, EKS_CNI_POLICY, GroupSpec, IngressPeer, IngressSpec, InstanceSpec, Placement, Quotas,
+    ReservationKind, ReservationSpec, SubnetSpec, Tags, Timings,
 };
 pub use tagging::TagChange;
 pub use time::{Millis, NotATime};
@@ -186,7 +186,15 @@ impl Cloud {
     /// # Errors
     /// `UnauthorizedOperation`.
     pub fn authorize(&self, caller: &Caller, action: &str) -> Result<(), ApiError> {
-        self.trouble.authorize(caller, action)
+        self.trouble.authorize(&self.spec, caller, action)
+    }
+
+    /// What the API's own clock shows at this moment.
+    #[must_use]
+    pub fn endpoint_clock(&self, now: Millis) -> Millis {
+        let seconds = self.trouble().clock_ahead_s;
+        let off = seconds.unsigned_abs().saturating_mul(1_000);
+        Millis(if seconds >= 0 { now.0.saturating_add(off) } else { now.0.saturating_sub(off) })
     }
 
     /// Remembers how a call ended.

@@ -123,7 +123,8 @@ impl Service {
         let Some(life) = header(LIFE).and_then(Tokens::life) else {
             return refuse(StatusCode::BAD_REQUEST);
         };
-        let token = self.tokens().issue(instance, life, Instant::now());
+        let dies = lock(&self.cloud).trouble().imds.token_life_ms.map_or(life, Duration::from_millis);
+        let token = self.tokens().issue(instance, life.min(dies), Instant::now());
         let mut answer = text(StatusCode::OK, token);
         answer.headers_mut().insert(LIFE, HeaderValue::from(life.as_secs()));
         answer
@@ -137,7 +138,9 @@ impl Service {
         let tree = {
             let (mut cloud, now) = (lock(&self.cloud), wall_clock());
             let credentials = cloud.credentials(now, instance).ok();
-            cloud.imds_view(now, instance).zip(credentials).map(|(view, keys)| Tree::new(&view, &keys))
+            let more = cloud.trouble().imds.leaves.clone();
+            let view = cloud.imds_view(now, instance).zip(credentials);
+            view.map(|(view, keys)| Tree::new(&view, &keys).with(&more))
         };
         match tree.and_then(|tree| tree.get(request.uri().path())) {
             Some(value) => text(StatusCode::OK, value),

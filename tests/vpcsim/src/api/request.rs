@@ -99,7 +99,7 @@ impl Incoming {
                 format!("Credential should be scoped to correct service: 'ec2', not '{service}'"),
             ));
         }
-        self.check_date(cloud.now())?;
+        self.check_date(cloud.endpoint_clock(cloud.now()))?;
         cloud.caller(key)
     }
 

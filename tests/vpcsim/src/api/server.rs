@@ -123,8 +123,8 @@ async fn handle(request: Request<Body>, cloud: Arc<Mutex<Cloud>>) -> Result<Resp
     };
     let incoming = Incoming::new(&head.headers, head.uri.query(), &body.to_bytes());
     // A task of its own: it goes on although hyper drops this future when the client goes.
-    match tokio::spawn(answer(incoming, cloud)).await {
-        Ok(Some(response)) => Ok(response),
+    match tokio::spawn(answer(incoming, Arc::clone(&cloud))).await {
+        Ok(Some(response)) => Ok(dated(response, &lock(&cloud))),
         Ok(None) => Err(HangUp),
         Err(error) => {
             tracing::error!(cause = %error, "an action failed");
@@ -233,6 +233,16 @@ fn run(
         ));
     }
     (action.run)(cloud, call, &params)
+}
+
+/// Dates an answer by the endpoint's clock.
+fn dated(mut response: Response<Full<Bytes>>, cloud: &Cloud) -> Response<Full<Bytes>> {
+    let shown = cloud.endpoint_clock(wall_clock());
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(shown.0));
+    if let Ok(date) = header::HeaderValue::from_str(&date) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
 }
 
 fn lock(cloud: &Mutex<Cloud>) -> MutexGuard<'_, Cloud> {

@@ -41,7 +41,27 @@ pub struct CloudSpec {
     pub placement: Placement,
     /// Access keys of outside callers that are let in; empty: every one.
     pub access_keys: Vec<String>,
+    /// Actions that the instances' role may call, with or without `ec2:`; trouble can only take from them.
+    pub role_actions: Vec<String>,
 }
+
+/// What the AWS-managed policy AmazonEKS_CNI_Policy allows. Source: AWS Managed Policy Reference Guide,
+/// "AmazonEKS_CNI_Policy", version 5 of 2024-03-04, checked 2026-11-27.
+pub const EKS_CNI_POLICY: [&str; 13] = [
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:AttachNetworkInterface",
+    "ec2:CreateNetworkInterface",
+    "ec2:CreateTags",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeInstances",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeTags",
+    "ec2:DetachNetworkInterface",
+    "ec2:ModifyNetworkInterfaceAttribute",
+    "ec2:UnassignPrivateIpAddresses",
+];
 
 impl Default for CloudSpec {
     fn default() -> Self {
@@ -59,6 +79,7 @@ impl Default for CloudSpec {
             quotas: Quotas::default(),
             placement: Placement::default(),
             access_keys: Vec::new(),
+            role_actions: EKS_CNI_POLICY.map(str::to_owned).to_vec(),
         }
     }
 }

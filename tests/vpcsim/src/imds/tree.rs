@@ -33,6 +33,14 @@ impl Tree {
         Self(leaves)
     }
 
+    /// The same with more leaves, by their path below `meta-data/`.
+    #[must_use]
+    pub fn with(mut self, leaves: &BTreeMap<String, String>) -> Self {
+        let more = leaves.iter().map(|(path, value)| (format!("meta-data/{path}"), value.clone()));
+        self.0.extend(more);
+        self
+    }
+
     /// A leaf's value or a directory's listing; `None` is 404. `path` is the request's, `/latest/…`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bucket::Buckets;
 use super::settings::{Inject, Policy, TroubleSettings};
-use crate::cloud::{ApiError, Caller, Delay, Millis, Random};
+use crate::cloud::{ApiError, Caller, CloudSpec, Delay, Millis, Random};
 
 /// The verdict on a call that has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,18 +101,25 @@ impl Trouble {
         Fate::Serve
     }
 
-    /// Whether this caller may do this.
+    /// Whether this caller may do this: an instance by its role and by trouble, anybody else by trouble alone.
     ///
     /// # Errors
     /// `UnauthorizedOperation`.
-    pub(crate) fn authorize(&self, caller: &Caller, action: &str) -> Result<(), ApiError> {
+    pub(crate) fn authorize(&self, spec: &CloudSpec, caller: &Caller, action: &str) -> Result<(), ApiError> {
         let iam = &self.settings.iam;
         let own = caller.instance.as_ref().and_then(|instance| iam.callers.get(instance.as_str()));
         let policy = iam.callers.get(&caller.access_key).or(own).unwrap_or(&iam.policy);
-        if allows(policy, action) {
+        let by_role =
+            caller.instance.is_none() || spec.role_actions.iter().any(|pattern| matches(pattern, action));
+        if by_role && allows(policy, action) {
             return Ok(());
         }
-        let who = caller.instance.as_ref().map_or(caller.access_key.as_str(), |instance| instance.as_str());
+        let who = match &caller.instance {
+            Some(instance) => {
+                format!("arn:aws:sts::{}:assumed-role/{}/{instance}", spec.account, crate::imds::ROLE)
+            }
+            None => format!("arn:aws:iam::{}:user/{}", spec.account, caller.access_key),
+        };
         Err(ApiError::new(
             "UnauthorizedOperation",
             format!(

@@ -31,6 +31,9 @@ pub struct TroubleSettings {
     pub black_hole: Vec<String>,
     /// Errors to give.
     pub inject: Vec<Inject>,
+    /// How far the endpoint's clock is ahead of the machine's, in seconds. A request is judged by it, and every answer's
+    /// `Date` carries it: to a client of this machine, its own clock is wrong.
+    pub clock_ahead_s: i64,
 }
 
 impl TroubleSettings {
@@ -148,6 +151,10 @@ pub struct ImdsTrouble {
     pub status: Option<u16>,
     /// Accept requests and never answer.
     pub black_hole: bool,
+    /// Leaves that are there besides, by their path below `/latest/meta-data/`: `spot/instance-action` and the like.
+    pub leaves: BTreeMap<String, String>,
+    /// Tokens die so many milliseconds after they were issued, whatever was promised.
+    pub token_life_ms: Option<u64>,
 }
 
 /// Something that the metadata service leaves out.

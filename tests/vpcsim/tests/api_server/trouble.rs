@@ -48,7 +48,7 @@ fn callers_may_do_what_their_policy_allows() {
         (answer.status, answer.code().to_owned())
     };
     let denied = (403, "UnauthorizedOperation".to_owned());
-    assert_eq!(mine("DescribeVpcs", &[]), (200, String::new()));
+    assert_eq!(mine("DescribeSubnets", &[]), (200, String::new()));
     assert_eq!(mine("DescribeTags", &[]), denied);
     assert_eq!(mine("DeleteNetworkInterface", &[("NetworkInterfaceId", "eni-0123456789abcdef0")]), denied);
     assert_eq!(mine("CreateNetworkInterface", &[("SubnetId", SUBNET_A)]), (200, String::new()));

@@ -62,11 +62,16 @@ fn policies_follow_the_caller() {
         access_key: key.to_owned(),
         instance: instance.map(InstanceId::from),
     };
-    let may = |caller: &Caller, action: &str| trouble.authorize(caller, action).is_ok();
+    let spec = CloudSpec::default();
+    let may = |caller: &Caller, action: &str| trouble.authorize(&spec, caller, action).is_ok();
     assert!(may(&caller("AKIA2", None), "DescribeTags") && !may(&caller("AKIA2", None), "CreateTags"));
     assert!(may(&caller("AKIA1", None), "CreateTags") && !may(&caller("AKIA1", None), "DescribeTags"));
     assert!(!may(&caller("ASIA3", Some("i-1")), "DescribeTags"));
     assert!(may(&caller("ASIA3", Some("i-2")), "DescribeTags"));
+    assert!(may(&caller("AKIA2", None), "DescribeSecurityGroups"));
+    let refused = trouble.authorize(&spec, &caller("ASIA3", Some("i-2")), "DescribeSecurityGroups");
+    let message = refused.unwrap_err().message.to_string();
+    assert!(message.contains(":assumed-role/vpcsim-node/i-2 is not authorized"), "{message}");
 }
 
 #[test]
