@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ipnetwork::IpNetwork;
 use podwire_config::Settings;
 use podwire_ec2::imds::NodeFacts;
 use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
 use podwire_hostnet::{NodeNet, PodLink, Watch};
 use podwire_ledger::{Aside, Ledger, Opened};
-use podwire_pool::{BootId, Ec2Answer, Ec2Call, Input, ObservedEni, OpId, Pool, Snapshot, SnapshotSource};
+use podwire_pool::{BootId, Input, Pool};
 use podwire_trace::Bounds;
 use tokio::runtime::Handle as Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +29,7 @@ use crate::executors::{
 use crate::recorder::{self, Recorder};
 use crate::rpc::{listen, server::IpamService};
 use crate::start::{self, FirstLook};
-use crate::{clock, install, node, pending, recheck, single};
+use crate::{clock, ending, install, look, node, pending, recheck, single};
 
 /// Pause between attempts to reach metadata or EC2 at start. *Source*: our choice.
 const START_PAUSE: Duration = Duration::from_secs(1);
@@ -78,14 +77,18 @@ impl Daemon {
         // Caught from the first moment: uncaught it would end the daemon.
         let asks_for_trace = signal(SignalKind::user_defined1()).context("cannot catch SIGUSR1")?;
         let only = single::wait(&settings.paths.socket).await?;
+        let began = Instant::now();
         let node = Node::read(settings).await?;
+        let metadata = began.elapsed();
         let (driver, inbox) = Handle::channel();
         let host = node.host(settings, &driver)?;
         let node_config = node::config(&node.facts, settings);
         node::try_kernel(&node_config)?;
         host.apply_node(node_config.clone()).await.context("cannot set up node networking")?;
+        let networking = began.elapsed();
 
         let (pool, look, ledger) = node.begin(settings).await?;
+        let ledger_read = began.elapsed();
         let (mut persist, writer) =
             PersistExecutor::start(ledger, &settings.paths.ledger_dir, driver.clone())?;
         persist.compact(pool.snapshot());
@@ -104,10 +107,12 @@ impl Daemon {
         let listener = listen::bind(&settings.paths.socket)?;
         let serving =
             tokio::spawn(listen::serve(listener, service.clone(), stop_serving.clone().cancelled_owned()));
+        tracing::info!(?metadata, ?networking, ?ledger_read, serving = ?began.elapsed(), "start-up: the socket serves");
         let helpers = vec![
             tokio::spawn(recorder::write_when_signalled(driver.clone(), asks_for_trace, dir.clone())),
-            tokio::spawn(first_look(driver.clone(), node.imds.clone(), node.ec2, look)),
+            tokio::spawn(look::first(driver.clone(), node.imds.clone(), node.ec2, look)),
             tokio::spawn(recheck::keep(driver.clone(), node.imds.clone())),
+            tokio::spawn(ending::watch(driver.clone(), node.imds.clone())),
             tokio::spawn(node::keep(node.imds, host, node_config)),
             tokio::spawn(pending::watch(dir.join("released"), service)),
             tokio::spawn(heartbeat(dir.join("alive"))),
@@ -220,8 +225,8 @@ async fn read_metadata(imds: &Imds) -> (Identity, NodeFacts) {
         match tokio::join!(imds.identity(), imds.node_facts()) {
             (Ok(identity), Ok(facts)) => return (identity, facts),
             (Err(error), _) | (_, Err(error)) => {
-                let error = anyhow::Error::new(error);
-                tracing::error!(error = format!("{error:#}"), "cannot start yet");
+                let error = error.chain();
+                tracing::error!(error, "cannot start yet");
             }
         }
         tokio::time::sleep(START_PAUSE).await;
@@ -282,54 +287,11 @@ fn tell_opened(opened: &Opened) {
     }
 }
 
-/// The first observation; without it the pool serves what its ledger knows, but does not grow.
-async fn first_look(driver: Handle, imds: Imds, ec2: Ec2Client, look: FirstLook) {
-    loop {
-        if let Some(snapshot) = observe(&imds, &ec2, look).await {
-            if driver.send(Message::Saw(snapshot)).await.is_err() {
-                tracing::debug!("stopped before the first observation");
-            }
-            return;
-        }
-        tokio::time::sleep(START_PAUSE).await;
-    }
-}
-
-async fn observe(imds: &Imds, ec2: &Ec2Client, look: FirstLook) -> Option<Snapshot> {
-    let hints = match imds.enis().await {
-        Ok(hints) => hints,
-        Err(error) => {
-            let error = anyhow::Error::new(error);
-            tracing::error!(error = format!("{error:#}"), "the instance's ENIs cannot be read yet");
-            return None;
-        }
-    };
-    // Nothing asked by this life of the daemon is missing from what is read now.
-    let as_of = OpId(u64::MAX);
-    match look {
-        FirstLook::Metadata => Some(Snapshot { source: SnapshotSource::Metadata, as_of, enis: hints }),
-        FirstLook::Describe => match ec2.call(OpId(0), &Ec2Call::Describe { also: Vec::new() }).await {
-            Ok(Ec2Answer::Described(mut enis)) => {
-                enis.iter_mut().for_each(|eni| eni.subnet_cidr = cidr_of(eni, &hints));
-                Some(Snapshot { source: SnapshotSource::Describe, as_of, enis })
-            }
-            Ok(_) => None,
-            Err(failure) => {
-                tracing::error!(code = %failure.code, message = %failure.message, "the instance's ENIs cannot be described yet");
-                None
-            }
-        },
-    }
-}
-
-fn cidr_of(eni: &ObservedEni, hints: &[ObservedEni]) -> Option<IpNetwork> {
-    hints.iter().find(|hint| hint.subnet == eni.subnet).and_then(|hint| hint.subnet_cidr)
-}
-
 async fn when_ready(ready: oneshot::Receiver<()>, settings: Settings) {
     if ready.await.is_err() {
         return;
     }
+    tracing::info!("start-up: the first address is usable");
     if let Err(error) = open_the_node(&settings) {
         tracing::error!(
             error = format!("{error:#}"),

@@ -5,9 +5,11 @@
 pub mod clock;
 pub mod daemon;
 pub mod driver;
+pub mod ending;
 pub mod executors;
 pub mod install;
 pub mod logging;
+pub mod look;
 pub mod node;
 pub mod pending;
 pub mod recheck;

@@ -19,8 +19,8 @@ pub async fn keep(driver: Handle, imds: Imds) {
         // Before the look: what is asked for meanwhile is not in it.
         let Some(as_of) = newest(&driver).await else { return };
         match imds.enis().await {
-            Ok(enis) => {
-                let snapshot = Snapshot { source: SnapshotSource::Metadata, as_of, enis };
+            Ok(seen) => {
+                let snapshot = Snapshot { source: SnapshotSource::Metadata, as_of, enis: seen.enis };
                 if driver.send(Message::Saw(snapshot)).await.is_err() {
                     return;
                 }

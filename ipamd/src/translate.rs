@@ -8,12 +8,9 @@ use podwire_config::{Limits, Settings, lint};
 use podwire_ec2::{Ec2Client, Identity};
 use podwire_pool::BootId;
 use podwire_pool::settings::{
-    LeakPolicy, Limits as PoolLimits, Mode, Settings as PoolSettings, Share, SubnetPolicy, Warm as PoolWarm,
+    GATHER, LeakPolicy, Limits as PoolLimits, Mode, Settings as PoolSettings, Share, SubnetPolicy,
+    Warm as PoolWarm,
 };
-
-/// Pods that come within this time of one another are one burst. *Source*: our choice; a burst's plugins run within
-/// milliseconds of each other, EC2 needs 300 ms for an assignment (design §7, EC2 model).
-const GATHER: Duration = Duration::from_millis(20);
 
 /// Assumed of a type that neither our table nor EC2 tells about. *Source*: our choice; what a `.large` of the current
 /// general-purpose families has (instance limits table).

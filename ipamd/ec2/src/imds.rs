@@ -4,15 +4,16 @@
 //! cannot be read is left out with a warning.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
-use aws_config::imds::client::Client;
 use aws_config::imds::client::error::ImdsError as SdkImdsError;
-use aws_config::provider_config::ProviderConfig;
-use aws_smithy_http_client::Builder as HttpBuilder;
+use aws_smithy_types::error::display::DisplayErrorContext;
 use ipnetwork::IpNetwork;
 use podwire_pool::{DeviceIndex, EniId, GroupId, InstanceId, Mac, NetworkCard, ObservedEni, SubnetId};
 use tokio::task::JoinSet;
+
+use reader::Reader;
+
+mod reader;
 
 /// Why metadata could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,12 @@ pub enum ImdsError {
         #[source]
         source: Box<SdkImdsError>,
     },
+    /// Metadata answers that there is no such path, although there must be.
+    #[error("instance metadata has no {path} although it must have; it appears late on new ENIs")]
+    Absent {
+        /// Which path.
+        path: String,
+    },
     /// The answer is not what the path promises.
     #[error("instance metadata {path} says {value:?}, which is not {expected}")]
     Nonsense {
@@ -38,6 +45,14 @@ pub enum ImdsError {
         /// What it should be.
         expected: &'static str,
     },
+}
+
+impl ImdsError {
+    /// What happened, with all that led to it.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        DisplayErrorContext(self).to_string()
+    }
 }
 
 /// Who this instance is: the instance identity document.
@@ -71,7 +86,16 @@ pub struct NodeFacts {
 /// Reader of instance metadata.
 #[derive(Debug, Clone)]
 pub struct Imds {
-    client: Client,
+    reader: Reader,
+}
+
+/// The ENIs that metadata shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Those that could be read, by card and device index.
+    pub enis: Vec<ObservedEni>,
+    /// MACs of those that are listed and could not be read, or not wholly: they exist, and that is all that is known.
+    pub unreadable: Vec<Mac>,
 }
 
 const MACS: &str = "/latest/meta-data/network/interfaces/macs/";
@@ -80,16 +104,13 @@ impl Imds {
     /// A reader at the SDK's endpoint (169.254.169.254, or `AWS_EC2_METADATA_SERVICE_ENDPOINT`).
     #[must_use]
     pub fn new() -> Self {
-        // Plain HTTP: no trust store has to be read for it.
-        let provider = ProviderConfig::default().with_http_client(HttpBuilder::new().build_http());
-        let client = Client::builder()
-            .configure(&provider)
-            .max_attempts(4)
-            .connect_timeout(Duration::from_secs(1))
-            .read_timeout(Duration::from_secs(2))
-            .operation_timeout(Duration::from_secs(10))
-            .build();
-        Self { client }
+        Self { reader: Reader::new(None) }
+    }
+
+    /// A reader at another endpoint.
+    #[must_use]
+    pub fn at(endpoint: &str) -> Self {
+        Self { reader: Reader::new(Some(endpoint.to_owned())) }
     }
 
     /// Reads the instance identity document.
@@ -146,30 +167,55 @@ impl Imds {
         self.parsed(&format!("{MACS}{mac}/subnet-ipv4-cidr-block"), "a CIDR").await
     }
 
-    /// Reads all ENIs that metadata knows. An ENI with unreadable leaves is left out; absence means nothing.
+    /// Whether metadata says that this instance is about to end, in its words.
+    ///
+    /// # Errors
+    /// Neither notice can be read.
+    pub async fn ending(&self) -> Result<Option<String>, ImdsError> {
+        // *Source*: EC2 user guide, "Spot Instance interruption notices"; EC2 Auto Scaling user guide, "Retrieve the target
+        // lifecycle state through instance metadata". Both are 404 on any other instance.
+        let (spot, scaling) = tokio::join!(
+            self.optional("/latest/meta-data/spot/instance-action"),
+            self.optional("/latest/meta-data/autoscaling/target-lifecycle-state")
+        );
+        if let Ok(Some(action)) = &spot {
+            return Ok(Some(shorten(action)));
+        }
+        if let Ok(Some(state)) = &scaling
+            && state.trim() == "Terminated"
+        {
+            return Ok(Some("the Auto Scaling group terminates this instance".to_owned()));
+        }
+        spot.and(scaling).map(|_| None)
+    }
+
+    /// Reads all ENIs that metadata knows. One that cannot be read keeps no other from being read.
     ///
     /// # Errors
     /// The list of MACs cannot be read.
-    pub async fn enis(&self) -> Result<Vec<ObservedEni>, ImdsError> {
+    pub async fn enis(&self) -> Result<Listing, ImdsError> {
         let listing = self.required(MACS).await?;
         let macs: Vec<Mac> = listing.lines().filter_map(|l| l.trim_end_matches('/').parse().ok()).collect();
         let mut reads = JoinSet::new();
-        for mac in macs {
-            let reader = self.clone();
+        for mac in &macs {
+            let (reader, mac) = (self.clone(), *mac);
             reads.spawn(async move { (mac, reader.eni(mac).await) });
         }
-        let mut enis = Vec::new();
+        let mut found = Listing::default();
         while let Some(read) = reads.join_next().await {
             match read {
-                Ok((_, Ok(eni))) => enis.push(eni),
+                Ok((_, Ok(eni))) => found.enis.push(eni),
                 Ok((mac, Err(error))) => {
-                    tracing::warn!(%mac, %error, "instance metadata of an ENI is incomplete; it is left out");
+                    let error = error.chain();
+                    tracing::warn!(%mac, error, "instance metadata of an ENI is incomplete; it is left out");
                 }
                 Err(error) => tracing::warn!(%error, "reading instance metadata of an ENI was cut short"),
             }
         }
-        enis.sort_by(|a, b| (a.card, a.device, &a.id).cmp(&(b.card, b.device, &b.id)));
-        Ok(enis)
+        let known = |mac: &Mac| found.enis.iter().any(|eni| eni.mac == *mac);
+        found.unreadable = macs.into_iter().filter(|mac| !known(mac)).collect();
+        found.enis.sort_by(|a, b| (a.card, a.device, &a.id).cmp(&(b.card, b.device, &b.id)));
+        Ok(found)
     }
 
     async fn eni(&self, mac: Mac) -> Result<ObservedEni, ImdsError> {
@@ -178,10 +224,11 @@ impl Imds {
             self.parsed_at(leaf("device-number"), "a device index"),
             self.required_at(leaf("interface-id")),
             self.required_at(leaf("subnet-id")),
-            self.parsed_at(leaf("subnet-ipv4-cidr-block"), "a CIDR"),
+            self.optional_at(leaf("subnet-ipv4-cidr-block")),
             self.required_at(leaf("local-ipv4s")),
             self.optional_at(leaf("ipv4-prefix")),
-            self.optional_at(leaf("security-group-ids")),
+            // Without them new ENIs would get the VPC's default group: better none of this ENI than half of it.
+            self.required_at(leaf("security-group-ids")),
             self.optional_at(leaf("network-card")),
         );
         let locals = locals?;
@@ -204,8 +251,8 @@ impl Imds {
             card: NetworkCard(card?.and_then(|c| c.trim().parse().ok()).unwrap_or(0)),
             device: DeviceIndex(device?),
             subnet: SubnetId::new(subnet?.trim()),
-            subnet_cidr: Some(cidr?),
-            groups: groups?.unwrap_or_default().lines().map(|g| GroupId::new(g.trim())).collect(),
+            subnet_cidr: cidr?.and_then(|c| c.trim().parse().ok()),
+            groups: groups?.lines().map(|g| GroupId::new(g.trim())).collect(),
             primary,
             addresses,
             prefixes: prefixes?.map(|p| parse_lines(&p)).unwrap_or_default(),
@@ -216,21 +263,17 @@ impl Imds {
     }
 
     async fn required(&self, path: &str) -> Result<String, ImdsError> {
-        match self.client.get(path).await {
-            Ok(text) => Ok(String::from(text)),
-            Err(source) => Err(ImdsError::Unreadable { path: path.into(), source: Box::new(source) }),
-        }
+        self.optional(path).await?.ok_or_else(|| ImdsError::Absent { path: path.into() })
     }
 
     /// `None` where metadata answers 404: the leaf does not apply.
+    async fn optional(&self, path: &str) -> Result<Option<String>, ImdsError> {
+        let read = self.reader.get(path).await;
+        read.map_err(|source| ImdsError::Unreadable { path: path.into(), source: Box::new(source) })
+    }
+
     async fn optional_at(&self, path: String) -> Result<Option<String>, ImdsError> {
-        match self.client.get(&path).await {
-            Ok(text) => Ok(Some(String::from(text))),
-            Err(SdkImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => {
-                Ok(None)
-            }
-            Err(source) => Err(ImdsError::Unreadable { path, source: Box::new(source) }),
-        }
+        self.optional(&path).await
     }
 
     async fn required_at(&self, path: String) -> Result<String, ImdsError> {

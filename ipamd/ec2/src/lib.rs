@@ -8,10 +8,12 @@ pub mod classify;
 pub mod client;
 pub mod describe;
 mod detached;
+pub mod explain;
+mod failure;
 pub mod imds;
 mod subnets;
 pub mod tags;
 
 pub use client::{Ec2Client, Ec2Options};
-pub use imds::{Identity, Imds, ImdsError};
+pub use imds::{Identity, Imds, ImdsError, Listing};
 pub use tags::TagSet;

@@ -1,13 +1,14 @@
 //! Subnets of this instance's zone, and security groups of an ENI.
 
 use aws_sdk_ec2::types::Subnet;
-use podwire_pool::{Ec2Answer, Ec2Failure, EniId, GroupId, ObservedSubnet, SubnetId};
+use podwire_pool::{Ec2Answer, EniId, GroupId, ObservedSubnet, SubnetId};
 
-use crate::client::{Ec2Client, PAGE, count_u32, failure, filter};
+use crate::client::{Ec2Client, PAGE, count_u32, filter};
+use crate::failure::Failed;
 
 impl Ec2Client {
     /// The subnets asked for by id, or all of this instance's VPC and zone (incumbent-behaviour §5.8).
-    pub(crate) async fn subnets(&self, only: &[SubnetId]) -> Result<Vec<ObservedSubnet>, Ec2Failure> {
+    pub(crate) async fn subnets(&self, only: &[SubnetId]) -> Result<Vec<ObservedSubnet>, Failed> {
         let filters = if only.is_empty() {
             vec![
                 filter("vpc-id", [self.options.vpc.as_str()]),
@@ -20,20 +21,20 @@ impl Ec2Client {
         let mut pages = request.into_paginator().send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| failure(&e))?;
+            let page = page.map_err(|e| Failed::of(&e))?;
             found.extend(page.subnets().iter().filter_map(observed));
         }
         Ok(found)
     }
 
     /// Sets an ENI's security groups.
-    pub(crate) async fn set_groups(&self, eni: &EniId, groups: &[GroupId]) -> Result<Ec2Answer, Ec2Failure> {
+    pub(crate) async fn set_groups(&self, eni: &EniId, groups: &[GroupId]) -> Result<Ec2Answer, Failed> {
         let request = self
             .client
             .modify_network_interface_attribute()
             .network_interface_id(eni.as_str())
             .set_groups(Some(groups.iter().map(ToString::to_string).collect()));
-        request.send().await.map(|_| Ec2Answer::Modified).map_err(|e| failure(&e))
+        request.send().await.map(|_| Ec2Answer::Modified).map_err(|e| Failed::of(&e))
     }
 }
 

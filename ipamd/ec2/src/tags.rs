@@ -14,6 +14,10 @@ pub const OWNER_TAG: &str = "eks:eni:owner";
 /// The operation that created the ENI, decimal: finds an ENI whose Create had an unknown outcome. *Source*: our choice.
 pub const OP_TAG: &str = "podwire.io/op";
 
+/// In a key of the operator's: reserved, the tag is left out. *Source*: incumbent-behaviour §1.2 (a substring, not a
+/// prefix) for the first; the second is ours.
+const RESERVED: [&str; 2] = ["k8s.amazonaws.com", "podwire.io/"];
+
 /// What every new ENI is tagged with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TagSet {
@@ -21,7 +25,7 @@ pub struct TagSet {
     pub instance: String,
     /// The cluster's name, when known.
     pub cluster: Option<String>,
-    /// `ADDITIONAL_ENI_TAGS`, already freed from reserved keys.
+    /// `ADDITIONAL_ENI_TAGS`.
     pub additional: Vec<(String, String)>,
 }
 
@@ -38,8 +42,11 @@ impl TagSet {
             tags.push((CLUSTER_TAG.to_owned(), cluster.clone()));
             tags.push((OWNER_TAG.to_owned(), "amazon-vpc-cni".to_owned()));
         }
-        // Merged last: an operator may override the owner (incumbent-behaviour §1.2); reserved keys never come here.
+        // Merged last: an operator may override the owner (incumbent-behaviour §1.2), never what ENIs are found by.
         for (key, value) in &self.additional {
+            if RESERVED.iter().any(|reserved| key.contains(reserved)) {
+                continue;
+            }
             tags.retain(|(k, _)| k != key);
             tags.push((key.clone(), value.clone()));
         }
@@ -56,6 +63,20 @@ impl TagSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An operator's tag can neither hide an ENI from its owner nor claim another's.
+    #[test]
+    fn additional_tags_never_override_reserved_ones() {
+        let forged = [INSTANCE_TAG, CREATED_AT_TAG, CLUSTER_TAG, OP_TAG, "node.k8s.amazonaws.com/no_manage"];
+        let set = TagSet {
+            instance: "i-1".into(),
+            cluster: Some("mine".into()),
+            additional: forged.map(|key| (key.to_owned(), "forged".to_owned())).to_vec(),
+        };
+        let tags = set.for_new_eni(OpId(7), "now");
+        assert!(tags.iter().all(|(_, value)| value != "forged"), "{tags:?}");
+        assert_eq!(tags.len(), 5, "{tags:?}");
+    }
 
     /// incumbent-testcases D04, with ours beside them.
     #[test]

@@ -119,7 +119,7 @@ pub enum Cause {
     },
 }
 
-crate::text::variants!(Cause { Starting, SandboxDeleted { sandbox }, NodeFull { held, capacity }, SubnetExhausted { subnet }, SubnetFragmented { subnet }, SubnetFloor { subnet, free, floor }, NoSubnet, NoEniConfig, LeakedEni { eni, owner, deleted }, Throttled { action }, Paced { action }, Denied { action }, Ec2 { action, code, message }, Host { eni, reason }, LedgerUnwritable { reason }, TooSlow { waiting_for }, QueueFull, Stopping, Quarantined { what } });
+crate::text::variants!(Cause { Starting, SandboxDeleted { sandbox }, NodeFull { held, capacity }, SubnetExhausted { subnet }, SubnetFragmented { subnet }, SubnetFloor { subnet, free, floor }, NoSubnet, NoEniConfig, LeakedEni { eni, owner, deleted }, Throttled { action }, Paced { action }, Denied { action, message }, Ec2 { action, code, message }, Host { eni, reason }, LedgerUnwritable { reason }, TooSlow { waiting_for }, QueueFull, Stopping, Quarantined { what } });
 
 impl Cause {
     /// Stable name, for metrics, events and programs.

@@ -20,6 +20,8 @@ struct Burst {
     last: Time,
 }
 
+crate::text::fields!(Burst { first, last });
+
 impl Burst {
     /// When it counts as complete.
     fn over(self, gap: Duration) -> Time {
@@ -66,7 +68,7 @@ pub(crate) struct Demand {
     futile: u32,
 }
 
-crate::text::fields!(Demand { bound, arrivals, quiet, stretch, gave, futile });
+crate::text::fields!(Demand { bound, arrivals, burst, quiet, stretch, gave, futile });
 
 impl Default for Demand {
     fn default() -> Self {

@@ -143,12 +143,12 @@ impl Pool {
         if verdict.short == 0 {
             return self.not_short(now);
         }
-        if let Some(until) = self.demand.gathers(now, self.settings.gather) {
-            return Growth::Gathering(until);
-        }
         let want = self.want(census, verdict);
         if let Growth::Waiting(_, Cause::SubnetFloor { .. }) = &self.growth {
             self.doubt_floor();
+        }
+        if let Some(until) = self.demand.gathers(now, self.settings.gather) {
+            return Growth::Gathering(until);
         }
         if want.urgency != Urgency::Waiting && self.look_at_subnets(now, false, want.urgency, out) {
             return Growth::InFlight;

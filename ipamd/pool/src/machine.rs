@@ -43,7 +43,7 @@ pub(crate) enum Growth {
     Halted,
 }
 
-crate::text::variants!(Growth { Blind, Satisfied, InFlight, Waiting(a, b), Full, Halted });
+crate::text::variants!(Growth { Blind, Satisfied, Gathering(a), InFlight, Waiting(a, b), Full, Halted });
 
 /// A mutating call whose outcome the ledger does not know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

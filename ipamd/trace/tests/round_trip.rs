@@ -174,6 +174,7 @@ fn settings() -> Settings {
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: Duration::from_millis(20),
         seed: 7,
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use podwire_config::Limits;
-use podwire_pool::settings::{LeakPolicy, Limits as PoolLimits, Mode, Settings, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{
+    GATHER, LeakPolicy, Limits as PoolLimits, Mode, Settings, Share, SubnetPolicy, Warm,
+};
 use podwire_pool::{BootId, InstanceId};
 
 use crate::model::Model;
@@ -107,6 +109,7 @@ impl Node {
             subnets: SubnetPolicy::default(),
             leaks: LeakPolicy::default(),
             share: Share::default(),
+            gather: GATHER,
             seed: 1,
         })
     }

@@ -1,0 +1,89 @@
+//! Where requests go: private endpoints, and the Region's plain, dual-stack and FIPS ones.
+
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+
+use crate::process::child;
+use crate::server::{NOTHING, ec2};
+
+/// Answers every request itself and remembers where it was to go; for endpoints that only exist in AWS.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Capture {
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Capture {
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl HttpConnector for Capture {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        self.asked.lock().unwrap().push(request.uri().to_owned());
+        let response = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(NOTHING));
+        HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+impl HttpClient for Capture {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+const KEYS: [(&str, &str); 3] =
+    [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_EC2_METADATA_DISABLED", "true")];
+
+fn asked(environment: &[(&str, &str)]) -> String {
+    let all: Vec<(&str, &str)> = environment.iter().copied().chain(KEYS).collect();
+    child("where", &all).join(" ")
+}
+
+#[test]
+fn region_decides_the_endpoint_and_flags_choose_its_kind() {
+    for (environment, host) in [
+        (vec![], "https://ec2.eu-west-1.amazonaws.com/"),
+        (vec![("AWS_USE_FIPS_ENDPOINT", "true")], "https://ec2-fips.eu-west-1.amazonaws.com/"),
+        (vec![("AWS_USE_DUALSTACK_ENDPOINT", "true")], "https://ec2.eu-west-1.api.aws/"),
+        (
+            vec![("AWS_USE_DUALSTACK_ENDPOINT", "true"), ("AWS_USE_FIPS_ENDPOINT", "true")],
+            "https://ec2-fips.eu-west-1.api.aws/",
+        ),
+        (vec![("AWS_ENDPOINT_URL", "https://vpce-1.example/")], "https://vpce-1.example/"),
+        (vec![("AWS_ENDPOINT_URL_EC2", "https://vpce-2.example/")], "https://vpce-2.example/"),
+        (vec![("AWS_EC2_ENDPOINT", "https://vpce-3.example/")], "https://vpce-3.example/"),
+    ] {
+        let said = asked(&environment);
+        assert!(said.starts_with(host) && said.contains("Ok("), "{environment:?}: {said}");
+    }
+}
+
+/// The incumbent's variable is the more specific wish: it wins, and the request really goes there.
+#[test]
+fn incumbents_endpoint_variable_wins_over_the_sdks() {
+    let (mine, other) = (ec2(), ec2());
+    let environment = [("AWS_EC2_ENDPOINT", mine.url()), ("AWS_ENDPOINT_URL_EC2", other.url())];
+    let all: Vec<(&str, &str)> = environment.iter().map(|(k, v)| (*k, v.as_str())).chain(KEYS).collect();
+    let said = child("1", &all);
+    assert!(said[0].starts_with("Ok("), "{said:?}");
+    assert!(!mine.seen().is_empty() && other.seen().is_empty());
+    let host = mine.seen()[0].header("host").map(str::to_owned);
+    assert_eq!(host.map(|h| format!("http://{h}")), Some(mine.url()));
+}
+
+/// What no EC2 sends is an unknown outcome that names the endpoint as the thing to check.
+#[test]
+fn endpoint_that_is_none_is_named() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{closed}");
+    let all: Vec<(&str, &str)> = [("AWS_ENDPOINT_URL_EC2", url.as_str())].into_iter().chain(KEYS).collect();
+    let said = child("1", &all).join("");
+    assert!(said.contains("class: Unknown") && said.contains("AWS_ENDPOINT_URL_EC2"), "{said}");
+}
