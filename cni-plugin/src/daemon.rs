@@ -1,10 +1,12 @@
 //! How the plugin talks to `ipamd`: one connection, a deadline on every call, one table from failures to error codes.
 
+mod arrival;
 mod transport;
 
 use crate::cni::error::{
     CniError, DENIED, NODE_FULL, PROTOCOL, REFUSED, SUBNET_FRAGMENTED, SUBNET_FULL, THROTTLED, TRY_AGAIN,
 };
+use arrival::Arrival;
 use podwire_proto::SOCKET_PATH;
 use podwire_proto::v1::{
     AllocateRequest, AllocateResponse, Allocation, CollectRequest, CollectResponse, Failure, InspectRequest,
@@ -121,13 +123,21 @@ impl Daemon {
     pub fn connect(patience: Duration) -> Result<Self, DaemonError> {
         let until = Instant::now() + patience;
         let mut pause = PAUSE_MIN;
+        let mut arrival = None;
         loop {
             match Connection::open(SOCKET_PATH) {
                 Ok(connection) => return Ok(Self { connection }),
                 Err(error) if Instant::now() + pause >= until => return Err(DaemonError::Absent(error)),
-                Err(_) => std::thread::sleep(pause),
+                Err(_) => {}
             }
-            pause = (pause * 2).min(PAUSE_MAX);
+            match &arrival {
+                // Once more without a pause: it may have arrived just before the watch began.
+                None => arrival = Some(Arrival::of(SOCKET_PATH)),
+                Some(arrival) => {
+                    arrival.wait(pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
         }
     }
 
