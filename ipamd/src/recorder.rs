@@ -136,6 +136,7 @@ mod tests {
             subnets: SubnetPolicy { discovery: false, floor: 0 },
             leaks: LeakPolicy::Ignore,
             share: Share::default(),
+            gather: Duration::ZERO,
             seed: 1,
         })
     }

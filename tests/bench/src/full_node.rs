@@ -33,6 +33,7 @@ pub(crate) fn settings(cooldown: Duration) -> Settings {
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: Duration::ZERO,
         seed: 1,
     }
 }

@@ -4,6 +4,7 @@
 //! To add one: a module with `pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()>`, and its line in [`SECTIONS`].
 
 mod account;
+mod boot;
 mod burst;
 mod busy;
 mod decision;
@@ -92,6 +93,11 @@ const SECTIONS: &[Section] = &[
     },
     Section { name: "decision", about: "one durable ADD decision, ledger on tmpfs", run: decision::run },
     Section { name: "frugality", about: "addresses held and waits in the what-if", run: frugality::run },
+    Section {
+        name: "boot",
+        about: "EC2 calls of a boot, and start of ipamd to its first ADD",
+        run: boot::run,
+    },
 ];
 
 fn main() -> ExitCode {

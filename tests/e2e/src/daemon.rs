@@ -99,10 +99,16 @@ impl Daemon {
     /// The newest lines of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
+        self.log_tail_of(25)
+    }
+
+    /// So many of the newest lines of its log.
+    #[must_use]
+    pub fn log_tail_of(&self, count: usize) -> String {
         let log = std::fs::read_to_string(self.node.path(LOG)).unwrap_or_default();
         let output = std::fs::read_to_string(self.node.path(LOG).with_extension("out")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().chain(output.lines()).collect();
-        lines.iter().skip(lines.len().saturating_sub(25)).map(|l| format!("{l}\n")).collect()
+        lines.iter().skip(lines.len().saturating_sub(count)).map(|l| format!("{l}\n")).collect()
     }
 
     /// Asks for the daemon's counts.

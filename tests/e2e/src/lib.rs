@@ -2,6 +2,7 @@
 //! runtime does, and proofs made of packets. The demo, the end-to-end tests and the benchmarks stand on this.
 
 pub mod binaries;
+pub mod boot;
 pub mod daemon;
 pub mod pod;
 pub mod proof;

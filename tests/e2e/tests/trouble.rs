@@ -26,7 +26,7 @@ fn trouble(settings: serde_json::Value) -> TroubleSettings {
     serde_json::from_value(settings).expect("trouble settings")
 }
 
-/// Scenario C: endpoint black-holed. ADD and DEL from the pool go on; growth resumes by itself when it comes back.
+/// C32: endpoint black-holed. ADD and DEL from the pool go on; growth resumes by itself when it comes back.
 #[test]
 fn black_holed_endpoint_stops_nothing_that_the_pool_can_serve() {
     let lab = lab("hole");
@@ -43,7 +43,7 @@ fn black_holed_endpoint_stops_nothing_that_the_pool_can_serve() {
     proof::addresses_are_true(&lab, &all).expect("EC2 agrees");
 }
 
-/// Zero-call boot: a launch template's prefix serves the first pods without any mutating call (design D11).
+/// C40b: a launch template's prefix serves the first pods without any mutating call (design D11).
 #[test]
 fn launch_prefix_serves_first_pods_without_a_mutating_call() {
     let lab = lab("zero");
@@ -54,7 +54,7 @@ fn launch_prefix_serves_first_pods_without_a_mutating_call() {
     assert_eq!(stats.mutating_calls, 0, "{:?}", stats.actions);
 }
 
-/// Scenario: EC2 denies the action. The pod's event must say which, for whom, and what to do.
+/// C34: EC2 denies the action. The pod's event must say which, for whom, and what to do.
 #[test]
 fn denied_action_is_named_in_the_plugins_error() {
     let lab = lab("denied");
@@ -77,7 +77,7 @@ fn denied_action_is_named_in_the_plugins_error() {
     assert!(refused.stdout.contains("ec2:"), "the action is named: {}", refused.stdout);
 }
 
-/// Scenario: throttled account. Pods wait, back-off ends, all are served; the calls stay few.
+/// C27: throttled account. Pods wait, back-off ends, all are served; the calls stay few.
 #[test]
 fn throttled_account_delays_but_serves_all() {
     let lab = lab("throttle");
@@ -108,7 +108,7 @@ fn lagging_metadata_black_holes_nobody() {
     proof::leaves_by_snat(&lab, &pods[8]).expect("the newest ENI's pods reach the internet");
 }
 
-/// Scenario: subnet full. The cause reaches the plugin's error.
+/// C29: subnet full. The cause reaches the plugin's error.
 #[test]
 fn exhausted_subnet_is_named() {
     let mut spec = LabSpec::named(&format!("e2e-full-{}", std::process::id()));

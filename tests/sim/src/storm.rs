@@ -111,6 +111,7 @@ impl Node {
             primary_excluded: false,
             manage_untagged: false,
             cooldown: ms(30_000),
+            gather: ms(20),
             cluster: Some("storm".into()),
             subnets: SubnetPolicy::default(),
             leaks: LeakPolicy::Delete,

@@ -16,6 +16,7 @@ fn settings(manage_untagged: bool) -> Settings {
         primary_excluded: false,
         manage_untagged,
         cooldown: std::time::Duration::from_secs(30),
+        gather: std::time::Duration::ZERO,
         cluster: None,
         subnets: SubnetPolicy::default(),
         leaks: LeakPolicy::Ignore,
