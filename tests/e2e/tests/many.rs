@@ -1,6 +1,7 @@
 //! Many pods at once, and pods that come and go while the daemon does.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
@@ -12,7 +13,9 @@ use podwire_e2e::scene::{Mode, READY, Worker, delete};
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 use vpcsim::node::Node;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the daemon is killed during the turnover.
+const KILLS: usize = 4;
 /// Room for 272 pods without a call to EC2.
 const SETTINGS: [Setting<'_>; 4] = [
     ("ENABLE_PREFIX_DELEGATION", "true"),
@@ -80,7 +83,7 @@ fn life(node: &Node, name: &str, number: usize) -> anyhow::Result<Pod> {
 }
 
 /// As a pod of a StatefulSet that is killed without grace: its next sandbox is made while the last one is taken away.
-fn lives(node: &Node, name: &str, count: usize) -> anyhow::Result<Vec<Pod>> {
+fn lives(node: &Node, name: &str, count: usize, lived: &AtomicUsize) -> anyhow::Result<Vec<Pod>> {
     let mut last = life(node, name, 0)?;
     let mut ended = Vec::new();
     for number in 1..count {
@@ -90,6 +93,7 @@ fn lives(node: &Node, name: &str, count: usize) -> anyhow::Result<Vec<Pod>> {
             (next.join(), gone)
         });
         gone?;
+        lived.fetch_add(1, Ordering::Relaxed);
         ended.push(std::mem::replace(&mut last, next.map_err(|_| anyhow::anyhow!("a thread died"))??));
     }
     last.check()?;
@@ -104,19 +108,22 @@ fn turnover_of_the_same_pods_leaks_nothing_while_the_daemon_is_killed() {
     let mut worker = worker(&lab);
     let names: Vec<String> = (0..12).map(|i| format!("web-{i}")).collect();
     let node = worker.node.clone();
+    let lived = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let running: Vec<_> = names.iter().map(|name| scope.spawn(|| lives(&node, name, 12))).collect();
+        let running: Vec<_> =
+            names.iter().map(|name| scope.spawn(|| lives(&node, name, 12, &lived))).collect();
         let binaries = Binaries::find().expect("binaries");
-        let mut kills = 0;
-        while running.iter().any(|pod| !pod.is_finished()) {
+        for kill in 0..KILLS {
+            // In the middle of things: some lives after the last time, and many before the end.
+            wait_for(PATIENCE, "pods to come and go", || {
+                Ok((lived.load(Ordering::Relaxed) >= (kill + 1) * 20).then_some(()))
+            })
+            .expect("turnover goes on");
             // The next one waits until the socket is free, and what asks meanwhile waits with it.
-            let all: Vec<Setting<'_>> = SETTINGS.to_vec();
-            let next = Daemon::start(&worker.node, &binaries, &all).expect("a second daemon");
+            let next = Daemon::start(&worker.node, &binaries, &SETTINGS).expect("a second daemon");
             std::mem::replace(&mut worker.daemon, next).kill().expect("killed");
             worker.daemon.wait_ready(READY).expect("ready again");
-            kills += 1;
         }
-        assert!(kills > 1, "everything was over before the daemon was killed twice");
         for pod in running {
             let ended = pod.join().expect("no panic").expect("every ADD and DEL succeeds");
             assert_eq!(ended.len(), 12);
