@@ -260,7 +260,8 @@ fn boot_id() -> anyhow::Result<BootId> {
 
 fn open_ledger(settings: &Settings, identity: &Identity, boot: &BootId) -> anyhow::Result<(Ledger, Opened)> {
     let dir = &settings.paths.ledger_dir;
-    let who = podwire_ledger::Identity { instance: identity.instance.clone(), boot: boot.clone() };
+    let (instance, boot) = (identity.instance.clone(), boot.clone());
+    let who = podwire_ledger::Identity { instance, boot, cooldown: settings.eni.cooldown };
     let (ledger, opened) =
         Ledger::open(dir, &who).with_context(|| format!("cannot open the ledger in {}", dir.display()))?;
     tell_opened(&opened);

@@ -1,10 +1,8 @@
 //! Setting files aside: nothing that was once a ledger is zeroed or quietly deleted.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::disk::{Directory, Lies};
 use crate::error::LedgerError;
 
 /// Files kept aside at most. *Source*: our choice; enough to see a pattern, at most 32 MiB of a tmpfs.
@@ -22,75 +20,81 @@ pub struct Aside {
     pub removed: Vec<PathBuf>,
 }
 
-/// Keeps a file under a second name. *Why* not a rename: until a new ledger takes its place, the old one must be found
-/// again; the same file is kept only once.
-pub(crate) fn keep_file(dir: &Path, file: &Path) -> Result<Aside, LedgerError> {
-    let io = |error| LedgerError::io("set aside", file, error);
-    let metadata = fs::metadata(file).map_err(io)?;
-    let same = |path: &PathBuf| {
-        fs::metadata(path).is_ok_and(|kept| (kept.dev(), kept.ino()) == (metadata.dev(), metadata.ino()))
-    };
-    if let Some(path) = newest(dir)?.filter(same) {
-        return Ok(Aside { path, removed: Vec::new() });
-    }
-    let (path, removed) = make_room(dir)?;
-    // A directory takes no second name, and no file can take its place.
-    if metadata.is_dir() { fs::rename(file, &path) } else { fs::hard_link(file, &path) }.map_err(io)?;
-    Ok(Aside { path, removed })
+/// The shelf of a ledger's directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shelf<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) files: &'a dyn Directory,
 }
 
-/// Keeps a copy of bytes; the same bytes in a row only once.
-pub(crate) fn keep_bytes(dir: &Path, bytes: &[u8]) -> Result<Aside, LedgerError> {
-    let same = |path: &PathBuf| fs::read(path).is_ok_and(|kept| kept == bytes);
-    if let Some(path) = newest(dir)?.filter(same) {
-        return Ok(Aside { path, removed: Vec::new() });
-    }
-    let (path, removed) = make_room(dir)?;
-    let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(bytes)?;
-        file.sync_data()
-    };
-    match write() {
-        Ok(()) => Ok(Aside { path, removed }),
-        Err(error) => {
-            // Half a copy would pass for a whole one; the original is still there. The first error counts.
-            fs::remove_file(&path).ok();
-            Err(LedgerError::io("keep a copy of damaged bytes in", &path, error))
+impl Shelf<'_> {
+    /// Keeps a file under a second name. *Why* not a rename: until a new ledger takes its place, the old one must be
+    /// found again; the same file is kept only once.
+    pub(crate) fn keep_file(self, name: &str) -> Result<Aside, LedgerError> {
+        if let Some(kept) = self.newest()?.filter(|kept| self.files.same(kept, name)) {
+            return Ok(self.aside(&kept, &[]));
         }
+        let (kept, removed) = self.make_room()?;
+        self.files.link(name, &kept).map_err(|error| self.failed("set aside", name, error))?;
+        Ok(self.aside(&kept, &removed))
     }
-}
 
-/// What was kept last.
-fn newest(dir: &Path) -> Result<Option<PathBuf>, LedgerError> {
-    let numbers = numbers(dir).map_err(|error| LedgerError::io("list", dir, error))?;
-    Ok(numbers.last().map(|number| dir.join(format!("{PREFIX}{number}"))))
-}
-
-/// The next free name, after the oldest files beyond the bound are removed.
-fn make_room(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>), LedgerError> {
-    let numbers = numbers(dir).map_err(|error| LedgerError::io("list", dir, error))?;
-    let next = numbers.last().map_or(Some(1), |last| last.checked_add(1)).unwrap_or(u64::MAX);
-    let excess = (numbers.len() + 1).saturating_sub(KEPT);
-    let mut removed = Vec::new();
-    for number in numbers.iter().take(excess) {
-        let path = dir.join(format!("{PREFIX}{number}"));
-        let remove = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        remove.map_err(|error| LedgerError::io("remove", &path, error))?;
-        removed.push(path);
+    /// Keeps a copy of bytes; the same bytes in a row only once.
+    pub(crate) fn keep_bytes(self, bytes: &[u8]) -> Result<Aside, LedgerError> {
+        let same = |kept: &String| {
+            let all = self.files.read(kept, u64::MAX, u64::MAX);
+            all.is_ok_and(|lies| matches!(lies, Lies::Bytes(kept) if kept == bytes))
+        };
+        if let Some(kept) = self.newest()?.filter(same) {
+            return Ok(self.aside(&kept, &[]));
+        }
+        let (kept, removed) = self.make_room()?;
+        let written = self.files.create(&kept).and_then(|file| {
+            file.write_at(bytes, 0)?;
+            file.sync()
+        });
+        if let Err(error) = written {
+            // Half a copy would pass for a whole one; the original is still there. The first error counts.
+            self.files.remove(&kept).ok();
+            return Err(self.failed("keep a copy of damaged bytes in", &kept, error));
+        }
+        Ok(self.aside(&kept, &removed))
     }
-    Ok((dir.join(format!("{PREFIX}{next}")), removed))
-}
 
-/// Numbers in use, ascending.
-fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let number: Option<u64> =
-            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|n| n.parse().ok());
-        numbers.extend(number);
+    fn aside(self, kept: &str, removed: &[String]) -> Aside {
+        Aside { path: self.dir.join(kept), removed: removed.iter().map(|name| self.dir.join(name)).collect() }
     }
-    numbers.sort_unstable();
-    Ok(numbers)
+
+    fn failed(self, doing: &'static str, name: &str, error: std::io::Error) -> LedgerError {
+        LedgerError::io(doing, &self.dir.join(name), error)
+    }
+
+    /// What was kept last.
+    fn newest(self) -> Result<Option<String>, LedgerError> {
+        Ok(self.numbers()?.last().map(|number| format!("{PREFIX}{number}")))
+    }
+
+    /// The next free name, after the oldest files beyond the bound are removed.
+    fn make_room(self) -> Result<(String, Vec<String>), LedgerError> {
+        let numbers = self.numbers()?;
+        let after = numbers.last().map_or(Some(1), |last| last.checked_add(1));
+        let next = after.or_else(|| (1..).find(|number| !numbers.contains(number))).unwrap_or(u64::MAX);
+        let excess = (numbers.len() + 1).saturating_sub(KEPT);
+        let mut removed = Vec::new();
+        for number in numbers.iter().take(excess) {
+            let name = format!("{PREFIX}{number}");
+            self.files.remove(&name).map_err(|error| self.failed("remove", &name, error))?;
+            removed.push(name);
+        }
+        Ok((format!("{PREFIX}{next}"), removed))
+    }
+
+    /// Numbers in use, ascending.
+    fn numbers(self) -> Result<Vec<u64>, LedgerError> {
+        let names = self.files.names().map_err(|error| LedgerError::io("list", self.dir, error))?;
+        let mut numbers: Vec<u64> =
+            names.iter().filter_map(|name| name.strip_prefix(PREFIX)?.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
 }

@@ -1,8 +1,10 @@
-//! The few things a ledger does to its file, so that tests can let each of them fail.
+//! The few things a ledger does to its directory and its files, so that tests can let each of them fail, or let the
+//! machine die at it.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -33,5 +35,98 @@ impl Disk for File {
 
     fn reserve(&self, length: u64) -> io::Result<()> {
         Ok(fallocate(self, FallocateFlags::empty(), 0, length)?)
+    }
+}
+
+/// What lies under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lies {
+    /// Nothing.
+    Missing,
+    /// Something that cannot be a ledger: no file, or one too large.
+    Unfit,
+    /// A file with these bytes.
+    Bytes(Vec<u8>),
+}
+
+/// A ledger's directory. Names are plain file names.
+pub(crate) trait Directory: std::fmt::Debug + Send {
+    /// Reads the first `limit` bytes at most of what lies under a name; `unfit` beyond that size.
+    fn read(&self, name: &str, unfit: u64, limit: u64) -> io::Result<Lies>;
+    /// Makes an empty, private file, or empties the one that is there.
+    fn create(&self, name: &str) -> io::Result<Box<dyn Disk>>;
+    /// Opens an existing file for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Box<dyn Disk>>;
+    /// Gives a file another name; what had that name is gone.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a second name. A directory, which takes no second name, is renamed.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file, or a directory with everything in it. One that is not there is an error.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// All names.
+    fn names(&self) -> io::Result<Vec<String>>;
+    /// Whether two names lead to the same file.
+    fn same(&self, one: &str, other: &str) -> bool;
+    /// Returns when all names are on disk.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A directory of the operating system.
+#[derive(Debug)]
+pub(crate) struct RealDirectory(pub(crate) PathBuf);
+
+impl Directory for RealDirectory {
+    fn read(&self, name: &str, unfit: u64, limit: u64) -> io::Result<Lies> {
+        let path = self.0.join(name);
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Lies::Missing),
+            Err(error) => Err(error),
+            Ok(metadata) if metadata.len() > unfit || !metadata.is_file() => Ok(Lies::Unfit),
+            Ok(_) => {
+                let mut bytes = Vec::new();
+                File::open(&path)?.take(limit).read_to_end(&mut bytes)?;
+                Ok(Lies::Bytes(bytes))
+            }
+        }
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Disk>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        Ok(Box::new(options.open(self.0.join(name))?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn Disk>> {
+        Ok(Box::new(OpenOptions::new().read(true).write(true).open(self.0.join(name))?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.0.join(from), self.0.join(to));
+        if fs::metadata(&from)?.is_dir() { fs::rename(from, to) } else { fs::hard_link(from, to) }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let path = self.0.join(name);
+        if fs::symlink_metadata(&path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        // A name that is no text is none of ours.
+        fs::read_dir(&self.0)?
+            .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
+            .collect()
+    }
+
+    fn same(&self, one: &str, other: &str) -> bool {
+        let file = |name: &str| fs::metadata(self.0.join(name)).map(|file| (file.dev(), file.ino()));
+        matches!((file(one), file(other)), (Ok(one), Ok(other)) if one == other)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
     }
 }

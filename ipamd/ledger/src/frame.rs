@@ -1,7 +1,7 @@
 //! Frames: how bytes lie in the file. Pure; the file itself is `ledger`'s business.
 //!
 //! ```text
-//! header  magic "podwire\n" · format u32 · length u32 · crc u32 · {"instance":…,"boot":…}
+//! header  magic "podwire\n" · format u32 · length u32 · crc u32 · {"instance":…,"boot":…,…}
 //! frame   length u32 · crc u32 · lines                      (numbers little-endian)
 //! end     zeros, or the end of the file
 //! ```
@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 /// First bytes of every ledger of any format.
 const MAGIC: [u8; 8] = *b"podwire\n";
 
-/// Format written, and newest format read.
-pub(crate) const FORMAT: u32 = 1;
+/// Format written, and newest format read; all earlier ones are read too. 1: no history. 2: history, and more in the
+/// header.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Most bytes of lines in a frame. *Source*: our choice; a commit of 10,000 records, and a bound for a reader of junk.
 pub(crate) const MAX_LINES: usize = 4 << 20;
@@ -25,11 +26,20 @@ const FRAME_HEAD: usize = 8;
 /// Magic, format, length, checksum.
 const HEADER_HEAD: usize = 20;
 
-/// Whose ledger it is.
+/// Whose ledger it is, and how to read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Owner {
+pub(crate) struct Header {
     pub(crate) instance: Box<str>,
     pub(crate) boot: Box<str>,
+    /// How many frames the snapshot it began with takes; what follows them happened. Format 1 does not say.
+    #[serde(default)]
+    pub(crate) snapshot_frames: Option<u64>,
+    /// How long a released address rested under the daemon that wrote this.
+    #[serde(default)]
+    pub(crate) cooldown_ms: Option<u64>,
+    /// Which checkpoint of the incumbent is contained in the snapshot.
+    #[serde(default)]
+    pub(crate) adopted: Option<Box<str>>,
 }
 
 /// A header that cannot be used.
@@ -53,9 +63,9 @@ pub(crate) enum Tail {
 }
 
 /// A header's bytes and its checksum, the first of the chain.
-pub(crate) fn header(owner: &Owner) -> (Vec<u8>, u32) {
-    let body = serde_json::to_vec(owner).expect("two texts are always JSON");
-    let length = u32::try_from(body.len()).expect("two ids are short");
+pub(crate) fn header(header: &Header) -> (Vec<u8>, u32) {
+    let body = serde_json::to_vec(header).expect("texts and numbers are always JSON");
+    let length = u32::try_from(body.len()).expect("ids are short");
     let crc = checksum(FORMAT, length, &body);
     let mut bytes = MAGIC.to_vec();
     for number in [FORMAT, length, crc] {
@@ -65,8 +75,8 @@ pub(crate) fn header(owner: &Owner) -> (Vec<u8>, u32) {
     (bytes, crc)
 }
 
-/// The owner, the checksum that starts the chain, and where the first frame begins.
-pub(crate) fn read_header(bytes: &[u8]) -> Result<(Owner, u32, usize), BadHeader> {
+/// The header, the checksum that starts the chain, and where the first frame begins.
+pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, u32, usize), BadHeader> {
     use BadHeader::Damaged;
     let rest = bytes.strip_prefix(&MAGIC).ok_or(Damaged("it does not begin like a ledger"))?;
     let format = number(rest, 0).ok_or(Damaged("it ends within its header"))?;
@@ -81,8 +91,8 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Owner, u32, usize), BadHeader
     if checksum(format, length, body) != crc {
         return Err(Damaged("its header's checksum is wrong"));
     }
-    let owner = serde_json::from_slice(body).map_err(|_| Damaged("its header names no owner"))?;
-    Ok((owner, crc, end))
+    let header = serde_json::from_slice(body).map_err(|_| Damaged("its header names no owner"))?;
+    Ok((header, crc, end))
 }
 
 /// A frame's bytes and its checksum, the next of the chain. *Invariant*: at most [`MAX_LINES`] bytes of lines, not none.
@@ -98,12 +108,22 @@ pub(crate) fn frame(previous: u32, lines: &[u8]) -> (Vec<u8>, u32) {
 }
 
 /// The lines of the frame at `start`, its checksum, and where the next one begins; `None`: no good frame there.
-pub(crate) fn read_frame(bytes: &[u8], start: usize, previous: u32) -> Option<(&[u8], u32, usize)> {
+fn read_frame(bytes: &[u8], start: usize, previous: u32) -> Option<(&[u8], u32, usize)> {
     let (_, end) = extent(bytes, start)?;
     let length = number(bytes, start)?;
     let lines = bytes.get(start + FRAME_HEAD..end)?;
     let crc = number(bytes, start + 4)?;
     (checksum(previous, length, lines) == crc).then_some((lines, crc, end))
+}
+
+/// Every good frame from `start` on: its lines, its checksum and where it ends.
+pub(crate) fn frames(bytes: &[u8], start: usize, chain: u32) -> impl Iterator<Item = (&[u8], u32, usize)> {
+    let mut next = (start, chain);
+    std::iter::from_fn(move || {
+        let (lines, chain, end) = read_frame(bytes, next.0, next.1)?;
+        next = (end, chain);
+        Some((lines, chain, end))
+    })
 }
 
 /// What lies at `start`, where no good frame begins.

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use podwire_pool::{Revision, SandboxKey};
@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 /// The only version there is. *Source*: amazon-vpc-cni-k8s v1.23.1, incumbent-behaviour §6.1.
 const VERSION: &str = "vpc-cni-ipam/1";
+
+/// Larger files are cut off, hence unreadable. *Unit* bytes. *Source*: our choice; a thousand pods take 300 KiB.
+const READABLE: u64 = 64 << 20;
 
 /// One attachment and its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub struct Checkpoint {
     pub allocations: Vec<Allocation>,
     /// Our revision it mirrors; `None`: the incumbent wrote last.
     pub revision: Option<Revision>,
+    /// What tells this file from every other one written in its place: every writer renames a new file over the old one.
+    pub mark: Box<str>,
+    /// When it was written. *Unit* nanoseconds since 1970.
+    pub written_unix_ns: i128,
     /// Allocations left out because a younger one holds the same address. Tell people. *Why* not an error, as it is to
     /// the incumbent: a node that cannot start helps nobody, and the younger one is the one that runs.
     pub superseded: Vec<Allocation>,
@@ -128,8 +135,8 @@ pub fn write(path: &Path, allocations: &[Allocation], revision: Revision) -> Res
 /// # Errors
 /// It cannot be read or understood. It is left as it is.
 pub fn read(path: &Path) -> Result<Option<Checkpoint>, IpamJsonError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let (bytes, metadata) = match read_with_metadata(path) {
+        Ok(read) => read,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(IpamJsonError::Io { doing: "read", path: path.to_owned(), source }),
     };
@@ -141,7 +148,36 @@ pub fn read(path: &Path) -> Result<Option<Checkpoint>, IpamJsonError> {
     let body: FileBody = serde_json::from_slice(&bytes).map_err(unreadable)?;
     let all = body.allocations.unwrap_or_default().into_iter().map(Allocation::from).collect();
     let (allocations, superseded) = youngest(all);
-    Ok(Some(Checkpoint { allocations, revision: body.revision.map(Revision), superseded }))
+    let written_unix_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    Ok(Some(Checkpoint {
+        allocations,
+        revision: body.revision.map(Revision),
+        mark: format!("{}-{}-{written_unix_ns}", metadata.dev(), metadata.ino()).into(),
+        written_unix_ns,
+        superseded,
+    }))
+}
+
+/// Keeps a checkpoint that cannot be understood under another name, as evidence; a writer may then take its place.
+///
+/// # Errors
+/// The operating system refuses; the file is where it was.
+pub fn set_aside(path: &Path) -> Result<PathBuf, IpamJsonError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".unreadable");
+    let aside = PathBuf::from(name);
+    let moved = fs::rename(path, &aside);
+    moved.map_err(|source| IpamJsonError::Io { doing: "set aside", path: path.to_owned(), source })?;
+    Ok(aside)
+}
+
+/// The bytes and the metadata of one and the same file.
+fn read_with_metadata(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut bytes = Vec::new();
+    file.take(READABLE).read_to_end(&mut bytes)?;
+    Ok((bytes, metadata))
 }
 
 /// Of several allocations with one address, the youngest; of equally old ones, the last.

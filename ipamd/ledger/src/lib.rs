@@ -16,8 +16,10 @@ mod disk;
 mod error;
 mod frame;
 mod store;
+mod view;
 mod wire;
 
 pub use aside::Aside;
 pub use error::LedgerError;
 pub use store::{Identity, Ledger, Opened, Recovered};
+pub use view::{End, View, ViewError, view, view_of};

@@ -1,19 +1,20 @@
 //! The ledger itself: opening, appending, compacting.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use podwire_pool::{BootId, InstanceId, Record};
 
-use crate::aside::Aside;
+use crate::aside::{Aside, Shelf};
 use crate::codec;
-use crate::disk::Disk;
+use crate::disk::{Directory, Disk, Lies, RealDirectory};
 use crate::error::LedgerError;
-use crate::frame::{self, Owner};
+use crate::frame::{self, Header};
 
-mod found;
+pub(crate) mod found;
 
 use found::Found;
 
@@ -23,11 +24,20 @@ const RESERVED: u64 = 4 << 20;
 /// From here on a ledger wants compaction. *Source*: our choice; leaves a quarter of the reserve while one runs.
 const COMPACT_AT: u64 = 3 << 20;
 
-/// Larger files are no ledgers and are not read. *Source*: our choice; 64 times the reserve.
-const READABLE: u64 = 256 << 20;
+/// What a ledger grows by at least between two compactions. *Source*: our choice; some 2,000 pods.
+const GROWTH: u64 = 1 << 20;
 
-/// Records in one frame of a snapshot. *Source*: our choice; some 64 KiB.
+/// Larger files are no ledgers and are not read. *Source*: our choice; 64 times the reserve.
+pub(crate) const READABLE: u64 = 256 << 20;
+
+/// Lines in one frame of a snapshot. *Source*: our choice; some 64 KiB.
 const SNAPSHOT_CHUNK: usize = 256;
+
+/// Events of the past kept at most. *Source*: design §7.
+const HISTORY_MAX: usize = 10_000;
+
+/// Bytes they may take. *Source*: our choice; with it and a snapshot a new file has room to grow within the reserve.
+const HISTORY_BYTES: usize = 5 << 19;
 
 /// Whose ledger this is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +46,8 @@ pub struct Identity {
     pub instance: InstanceId,
     /// This boot: times of another count from another zero.
     pub boot: BootId,
+    /// How long a released address rests. Only noted, so that a reader of the file can tell when an address had cooled.
+    pub cooldown: Duration,
 }
 
 /// What was found. Only a [`Opened::Recovered`] of this boot without damage can be appended to at once. In every other
@@ -78,6 +90,8 @@ pub struct Recovered {
     pub records: Vec<Record>,
     /// Written in this boot. If not, allocations are void and times mean nothing.
     pub same_boot: bool,
+    /// The mark of the incumbent's checkpoint that this ledger contains ([`Ledger::contains`]), in this boot.
+    pub adopted: Option<Box<str>>,
     /// The last frame was never completed: what a crash leaves. Nothing in it was ever reported durable.
     pub truncated_tail: bool,
     /// Bytes changed: durable frames may be lost. Rebuild what is missing from the kernel.
@@ -90,13 +104,14 @@ pub struct Recovered {
 #[derive(Debug)]
 pub struct Ledger {
     dir: PathBuf,
-    owner: Owner,
+    files: Box<dyn Directory>,
+    header: Header,
     /// `None` until it is founded.
     current: Option<Current>,
     /// The last rename may not be on disk.
     unsynced_dir: bool,
     /// Held until dropped.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// The file in place. *Invariant*: a header and good frames up to `end`; after it nothing that could be taken for a
@@ -122,29 +137,58 @@ impl Ledger {
     pub fn open(dir: &Path, identity: &Identity) -> Result<(Self, Opened), LedgerError> {
         make(dir).map_err(|error| LedgerError::io("create", dir, error))?;
         let lock = lock(dir)?;
-        remove_leftover(&dir.join(TEMPORARY))?;
-        let owner =
-            Owner { instance: identity.instance.as_str().into(), boot: identity.boot.as_str().into() };
-        let path = dir.join(NAME);
-        let Found { opened, good } = match read(&path)? {
+        Self::open_in(dir, Box::new(RealDirectory(dir.to_owned())), identity, Some(lock))
+    }
+
+    fn open_in(
+        dir: &Path,
+        files: Box<dyn Directory>,
+        identity: &Identity,
+        lock: Option<File>,
+    ) -> Result<(Self, Opened), LedgerError> {
+        let failed = |doing, name: &str, error| LedgerError::io(doing, &dir.join(name), error);
+        // A temporary file found at start was never renamed: its content is in the ledger beside it.
+        match files.remove(TEMPORARY) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", TEMPORARY, error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let header = Header {
+            instance: identity.instance.as_str().into(),
+            boot: identity.boot.as_str().into(),
+            snapshot_frames: Some(0),
+            cooldown_ms: u64::try_from(identity.cooldown.as_millis()).ok(),
+            adopted: None,
+        };
+        let read = files.read(NAME, READABLE, READABLE);
+        let bytes = match read.map_err(|error| failed("read", NAME, error))? {
+            Lies::Missing => None,
+            // What cannot be a ledger reads as nothing, hence as damaged.
+            Lies::Unfit => Some(Vec::new()),
+            Lies::Bytes(bytes) => Some(bytes),
+        };
+        let Found { opened, good } = match bytes {
             None => Found { opened: Opened::Fresh, good: None },
-            Some(bytes) => found::judge(dir, &path, &bytes, &owner)?,
+            Some(bytes) => found::judge(Shelf { dir, files: &*files }, &bytes, &header)?,
         };
         let current = match good {
             None => None,
             Some((end, chain)) => {
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .open(&path)
-                    .map_err(|error| LedgerError::io("open", &path, error))?;
+                let file = files.open(NAME).map_err(|error| failed("open", NAME, error))?;
                 let torn = matches!(&opened, Opened::Recovered(recovered) if recovered.truncated_tail);
-                Some(Current { file: Box::new(file), end, chain, base: end, dirty: torn })
+                Some(Current { file, end, chain, base: end, dirty: torn })
             }
         };
-        let mut ledger = Self { dir: dir.to_owned(), owner, current, unsynced_dir: true, _lock: lock };
+        let dir = dir.to_owned();
+        let mut ledger = Self { dir, files, header, current, unsynced_dir: true, _lock: lock };
         ledger.clean()?;
         Ok((ledger, opened))
+    }
+
+    /// From the next compaction on, the ledger says that it contains this checkpoint of the incumbent.
+    pub fn contains(&mut self, checkpoint: Option<&str>) {
+        self.header.adopted = checkpoint.map(Into::into);
     }
 
     /// Makes records durable, all of them or none: they are on disk when this returns `Ok`.
@@ -178,17 +222,74 @@ impl Ledger {
     pub fn needs_compaction(&self) -> bool {
         self.current
             .as_ref()
-            .is_none_or(|current| current.end >= COMPACT_AT.max(current.base.saturating_mul(2)))
+            .is_none_or(|current| current.end >= COMPACT_AT.max(current.base.saturating_add(GROWTH)))
     }
 
-    /// Replaces everything by a snapshot, in a new file that takes the old one's place only when it is on disk.
+    /// Replaces everything by a snapshot, in a new file that takes the old one's place only when it is on disk. What
+    /// happened to addresses lately goes over into the new file as history.
     ///
     /// # Errors
     /// The disk refused. The ledger still holds everything it held.
     pub fn compact(&mut self, snapshot: &[Record]) -> Result<(), LedgerError> {
-        self.current = Some(write_new(&self.dir, &self.owner, snapshot)?);
+        let past = self.past();
+        self.current = Some(self.write_new(snapshot, &past)?);
         self.unsynced_dir = true;
         self.clean()
+    }
+
+    /// What happened, oldest first, as lines of the past. What cannot be read is forgotten: history is for people, and
+    /// must not keep the ledger from being written.
+    fn past(&self) -> Vec<Vec<u8>> {
+        let Some(current) = &self.current else { return Vec::new() };
+        let Ok(Lies::Bytes(bytes)) = self.files.read(NAME, READABLE, current.end) else { return Vec::new() };
+        let Ok((header, chain, start)) = frame::read_header(&bytes) else { return Vec::new() };
+        let snapshot = header.snapshot_frames.and_then(|frames| usize::try_from(frames).ok());
+        let frames = frame::frames(&bytes, start, chain).skip(snapshot.unwrap_or(usize::MAX));
+        let mut past: Vec<Vec<u8>> = frames.flat_map(|(lines, _, _)| codec::past_of(lines)).collect();
+        let mut room = HISTORY_BYTES;
+        let fits = past.iter().rev().take(HISTORY_MAX).take_while(|line| {
+            room = room.saturating_sub(line.len() + 1);
+            room > 0
+        });
+        let fits = fits.count();
+        past.drain(..past.len() - fits);
+        past
+    }
+
+    /// Writes a whole ledger beside the present one and lets it take its place. The directory is not synced yet.
+    fn write_new(&self, snapshot: &[Record], past: &[Vec<u8>]) -> Result<Current, LedgerError> {
+        let mut frames: Vec<Vec<u8>> = snapshot.chunks(SNAPSHOT_CHUNK).map(codec::encode).collect();
+        let header = Header { snapshot_frames: Some(frames.len() as u64), ..self.header.clone() };
+        frames.extend(past.chunks(SNAPSHOT_CHUNK).map(|lines| {
+            let mut text = lines.join(&b'\n');
+            text.push(b'\n');
+            text
+        }));
+        let (mut bytes, mut chain) = frame::header(&header);
+        for lines in frames {
+            fits(&lines)?;
+            let (frame, next) = frame::frame(chain, &lines);
+            bytes.extend(frame);
+            chain = next;
+        }
+        let end = bytes.len() as u64;
+        let write = || -> io::Result<Box<dyn Disk>> {
+            let file = self.files.create(TEMPORARY)?;
+            file.write_at(&bytes, 0)?;
+            // Reserving is a kindness to later appends, which say themselves when there is no room.
+            file.reserve(RESERVED.max(end + GROWTH + GROWTH / 4)).ok();
+            file.sync()?;
+            self.files.rename(TEMPORARY, NAME)?;
+            Ok(file)
+        };
+        match write() {
+            Ok(file) => Ok(Current { file, end, chain, base: end, dirty: false }),
+            Err(error) => {
+                // Tidying up after a failure; the failure is what counts.
+                self.files.remove(TEMPORARY).ok();
+                Err(LedgerError::io("write", &self.dir.join(TEMPORARY), error))
+            }
+        }
     }
 
     /// Cuts off what a failed append left and makes the last rename durable, where that is due.
@@ -201,9 +302,7 @@ impl Ledger {
             current.file.reserve(RESERVED).ok();
         }
         if self.unsynced_dir {
-            File::open(&self.dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(|error| LedgerError::io("sync", &self.dir, error))?;
+            self.files.sync().map_err(|error| LedgerError::io("sync", &self.dir, error))?;
             self.unsynced_dir = false;
         }
         Ok(())
@@ -211,7 +310,7 @@ impl Ledger {
 }
 
 /// Name of the ledger in its directory.
-const NAME: &str = "ledger";
+pub(crate) const NAME: &str = "ledger";
 /// Name of a ledger being written; one that is found was never finished.
 const TEMPORARY: &str = "ledger.new";
 /// Name of the lock. *Why* a file of its own: compaction replaces the ledger, and a lock stays with the old file.
@@ -244,68 +343,11 @@ fn lock(dir: &Path) -> Result<File, LedgerError> {
     }
 }
 
-/// A temporary file found at start was never renamed: its content is in the ledger beside it.
-fn remove_leftover(path: &Path) -> Result<(), LedgerError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LedgerError::io("remove", path, error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// The file's bytes; `None`: there is no file. A file too large to be a ledger reads as nothing, hence as damaged.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(LedgerError::io("look at", path, error)),
-        Ok(metadata) if metadata.len() > READABLE || !metadata.is_file() => Ok(Some(Vec::new())),
-        Ok(_) => fs::read(path).map(Some).map_err(|error| LedgerError::io("read", path, error)),
-    }
-}
-
 fn fits(lines: &[u8]) -> Result<(), LedgerError> {
     if lines.len() <= frame::MAX_LINES {
         return Ok(());
     }
     Err(LedgerError::TooLarge { size: lines.len(), limit: frame::MAX_LINES })
-}
-
-/// Writes a whole ledger beside the present one and lets it take its place. The directory is not synced yet.
-fn write_new(dir: &Path, owner: &Owner, snapshot: &[Record]) -> Result<Current, LedgerError> {
-    let (temporary, path) = (dir.join(TEMPORARY), dir.join(NAME));
-    let (mut bytes, mut chain) = frame::header(owner);
-    for chunk in snapshot.chunks(SNAPSHOT_CHUNK) {
-        let lines = codec::encode(chunk);
-        fits(&lines)?;
-        let (frame, next) = frame::frame(chain, &lines);
-        bytes.extend(frame);
-        chain = next;
-    }
-    let write = || -> io::Result<File> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&bytes)?;
-        // Reserving is a kindness to later appends, which say themselves when there is no room.
-        file.reserve(RESERVED).ok();
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        Ok(file)
-    };
-    match write() {
-        Ok(file) => {
-            let end = bytes.len() as u64;
-            Ok(Current { file: Box::new(file), end, chain, base: end, dirty: false })
-        }
-        Err(error) => {
-            // Tidying up after a failure; the failure is what counts.
-            fs::remove_file(&temporary).ok();
-            Err(LedgerError::io("write", &temporary, error))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -105,7 +105,9 @@ impl Pool {
         addresses: Vec<IpAddr>,
         at: Time,
     ) {
-        // A ledger never holds an address twice; one that does is damaged, and the first holder keeps it.
+        // A ledger never holds an address twice; one that does is damaged, and the first holder keeps it, once.
+        let mut seen = std::collections::BTreeSet::new();
+        let addresses: Vec<IpAddr> = addresses.into_iter().filter(|ip| seen.insert(*ip)).collect();
         if addresses.iter().any(|ip| self.ledger.holder(*ip).is_some()) || self.ledger.sandbox(key).is_some()
         {
             return;

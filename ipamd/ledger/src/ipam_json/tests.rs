@@ -39,7 +39,11 @@ fn incumbents_file_comes_back_with_the_same_keys() {
     let written = fs::read_to_string(&path).expect("there");
     assert_eq!(serde_json::from_str::<Value>(&written).expect("JSON"), expected);
     let again = read(&path).expect("readable").expect("there");
-    assert_eq!(again, Checkpoint { revision: Some(Revision(42)), ..checkpoint });
+    assert_ne!(again.mark, checkpoint.mark, "another file");
+    let Checkpoint { ref mark, written_unix_ns, .. } = again;
+    let expected =
+        Checkpoint { revision: Some(Revision(42)), mark: mark.clone(), written_unix_ns, ..checkpoint };
+    assert_eq!(again, expected);
     assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1, "no temporary file is left");
 }
 

@@ -1,14 +1,12 @@
 //! What a file found at start is worth.
 
-use std::path::Path;
-
 use podwire_pool::{InstanceId, Record};
 
-use super::{Opened, Recovered};
-use crate::aside;
-use crate::codec;
+use super::{NAME, Opened, Recovered};
+use crate::aside::Shelf;
+use crate::codec::{self, Past};
 use crate::error::LedgerError;
-use crate::frame::{self, BadHeader, Owner, Tail};
+use crate::frame::{self, BadHeader, Header, Tail};
 
 /// What was found.
 pub(super) struct Found {
@@ -18,8 +16,8 @@ pub(super) struct Found {
 }
 
 /// Decides about the bytes found, and keeps aside what cannot be used.
-pub(super) fn judge(dir: &Path, path: &Path, bytes: &[u8], owner: &Owner) -> Result<Found, LedgerError> {
-    let aside = || aside::keep_file(dir, path);
+pub(super) fn judge(shelf: Shelf<'_>, bytes: &[u8], own: &Header) -> Result<Found, LedgerError> {
+    let aside = || shelf.keep_file(NAME);
     let (found, chain, start) = match frame::read_header(bytes) {
         Ok(header) => header,
         Err(BadHeader::Newer(format)) => {
@@ -32,18 +30,19 @@ pub(super) fn judge(dir: &Path, path: &Path, bytes: &[u8], owner: &Owner) -> Res
             });
         }
     };
-    if found.instance != owner.instance {
+    if found.instance != own.instance {
         let instance = InstanceId::new(found.instance);
         return Ok(Found { opened: Opened::Foreign { instance, aside: aside()? }, good: None });
     }
-    let Scan { records, end, chain, tail } = scan(bytes, start, chain);
+    let Scan { records, end, chain, tail, .. } = scan(bytes, start, chain, Past::Skip);
     let rest = match tail {
         Tail::Clean => None,
-        Tail::Torn | Tail::Damaged => Some(aside::keep_bytes(dir, frame::trimmed(&bytes[end..]))?),
+        Tail::Torn | Tail::Damaged => Some(shelf.keep_bytes(frame::trimmed(&bytes[end..]))?),
     };
     let recovered = Recovered {
         records,
-        same_boot: found.boot == owner.boot,
+        same_boot: found.boot == own.boot,
+        adopted: found.adopted.filter(|_| found.boot == own.boot),
         truncated_tail: tail == Tail::Torn,
         damaged: tail == Tail::Damaged,
         aside: rest,
@@ -53,22 +52,34 @@ pub(super) fn judge(dir: &Path, path: &Path, bytes: &[u8], owner: &Owner) -> Res
 }
 
 /// The good frames of a file.
-struct Scan {
-    records: Vec<Record>,
-    end: usize,
-    chain: u32,
-    tail: Tail,
+pub(crate) struct Scan {
+    /// What is to be replayed.
+    pub(crate) records: Vec<Record>,
+    /// What happened before the file began, where asked for.
+    pub(crate) past: Vec<Record>,
+    /// How many of `records` each frame held.
+    pub(crate) counts: Vec<usize>,
+    /// Where the good frames end.
+    pub(crate) end: usize,
+    /// The last one's checksum.
+    pub(crate) chain: u32,
+    /// What follows them.
+    pub(crate) tail: Tail,
 }
 
-fn scan(bytes: &[u8], start: usize, chain: u32) -> Scan {
-    let mut scan = Scan { records: Vec::new(), end: start, chain, tail: Tail::Clean };
-    while let Some((lines, chain, end)) = frame::read_frame(bytes, scan.end, scan.chain) {
+/// Reads frames for as long as they are good.
+pub(crate) fn scan(bytes: &[u8], start: usize, chain: u32, past: Past) -> Scan {
+    let (records, counts) = (Vec::new(), Vec::new());
+    let mut scan = Scan { records, past: Vec::new(), counts, end: start, chain, tail: Tail::Clean };
+    for (lines, chain, end) in frame::frames(bytes, start, chain) {
         // A frame that checks out and cannot be read was written by another program under our format: not torn.
-        let Ok(records) = codec::decode(lines) else {
+        let Ok(decoded) = codec::decode(lines, past) else {
             scan.tail = Tail::Damaged;
             return scan;
         };
-        scan.records.extend(records);
+        scan.counts.push(decoded.records.len());
+        scan.records.extend(decoded.records);
+        scan.past.extend(decoded.past);
         scan.chain = chain;
         scan.end = end;
     }

@@ -9,13 +9,21 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod crash;
 mod damage;
+mod evil;
+mod history;
+mod machine;
 mod samples;
 
 use samples::{all_kinds, sample};
 
 fn identity() -> Identity {
-    Identity { instance: InstanceId::new("i-0123"), boot: BootId::new("boot-a") }
+    Identity {
+        instance: InstanceId::new("i-0123"),
+        boot: BootId::new("boot-a"),
+        cooldown: Duration::from_secs(30),
+    }
 }
 
 /// A directory in memory where there is one: thousands of ledgers are made here, each synced.
@@ -54,6 +62,7 @@ fn whole(records: &[Record]) -> Recovered {
     Recovered {
         records: records.to_vec(),
         same_boot: true,
+        adopted: None,
         truncated_tail: false,
         damaged: false,
         aside: None,
@@ -171,14 +180,14 @@ fn foreign_newer_and_unreadable_files_are_kept_whole() {
     assert_eq!(reopen(dir.path()).1, whole(&sample(1)), "its owner still finds it");
 
     let mut newer = ours.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let replace = |bytes: &[u8]| {
         fs::remove_file(&path).expect("removed");
         fs::write(&path, bytes).expect("written");
     };
     replace(&newer);
     let (ledger, opened) = Ledger::open(dir.path(), &identity()).expect("opens");
-    let Opened::Newer { format: 2, aside } = opened else { panic!("{opened:?}") };
+    let Opened::Newer { format: 3, aside } = opened else { panic!("{opened:?}") };
     assert!(fs::read(&aside.path).expect("there") == newer);
     drop(ledger);
 
