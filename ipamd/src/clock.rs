@@ -15,6 +15,15 @@ pub fn now() -> Time {
 /// When the machine booted, in seconds of the Unix epoch.
 #[must_use]
 pub fn booted_at() -> i64 {
-    let wall = clock_gettime(ClockId::Realtime).tv_sec;
-    wall.saturating_sub(clock_gettime(ClockId::Boottime).tv_sec)
+    i64::try_from(booted_unix_ns().div_euclid(1_000_000_000)).unwrap_or(0)
+}
+
+/// When the machine booted, in nanoseconds of the Unix epoch.
+#[must_use]
+pub fn booted_unix_ns() -> i128 {
+    let of = |id| {
+        let at = clock_gettime(id);
+        i128::from(at.tv_sec) * 1_000_000_000 + i128::from(at.tv_nsec)
+    };
+    of(ClockId::Realtime) - of(ClockId::Boottime)
 }

@@ -10,7 +10,7 @@ use podwire_ec2::imds::NodeFacts;
 use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
 use podwire_hostnet::{NodeNet, PodLink, Watch};
 use podwire_ledger::{Aside, Ledger, Opened};
-use podwire_pool::{BootId, Input, Pool};
+use podwire_pool::{BootId, Input};
 use podwire_trace::Bounds;
 use tokio::runtime::Handle as Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,12 +24,14 @@ use crate::executors::{
     ec2::Ec2Executor,
     host::{HostCounters, HostExecutor},
     links::{self, LinkReaper},
+    mirror::MirrorExecutor,
     persist::PersistExecutor,
 };
 use crate::recorder::{self, Recorder};
 use crate::rpc::{listen, server::IpamService};
-use crate::start::{self, FirstLook};
-use crate::{clock, ending, install, look, node, pending, recheck, single};
+use crate::start::{self, Beginning, Past};
+use crate::takeover::{Clocks, Kernel};
+use crate::{adopted, clock, ending, install, look, node, past, pending, recheck, single};
 
 /// Pause between attempts to reach metadata or EC2 at start. *Source*: our choice.
 const START_PAUSE: Duration = Duration::from_secs(1);
@@ -60,6 +62,7 @@ struct Daemon {
     stop_serving: CancellationToken,
     counters: Arc<HostCounters>,
     writer: std::thread::JoinHandle<()>,
+    mirror: JoinHandle<()>,
     helpers: Vec<JoinHandle<()>>,
 }
 
@@ -87,14 +90,16 @@ impl Daemon {
         host.apply_node(node_config.clone()).await.context("cannot set up node networking")?;
         let networking = began.elapsed();
 
-        let (pool, look, ledger) = node.begin(settings).await?;
+        let (Beginning { pool, look, take_over }, ledger) = node.begin(settings).await?;
         let ledger_read = began.elapsed();
         let (mut persist, writer) =
             PersistExecutor::start(ledger, &settings.paths.ledger_dir, driver.clone())?;
         persist.compact(pool.snapshot());
         let counters = host.counters();
         let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
-        let executors = Executors::new(calls, host.clone(), persist);
+        let path = settings.paths.backing_store.clone();
+        let (mirroring, mirror) = MirrorExecutor::start(path, driver.clone(), clock::booted_unix_ns());
+        let executors = Executors::new(calls, host.clone(), persist, mirroring);
         let (on_ready, ready) = oneshot::channel();
         let dir = &settings.paths.ledger_dir;
         let recorder = Recorder::new(dir.clone(), Bounds::default());
@@ -114,12 +119,28 @@ impl Daemon {
             tokio::spawn(recheck::keep(driver.clone(), node.imds.clone())),
             tokio::spawn(ending::watch(driver.clone(), node.imds.clone())),
             tokio::spawn(node::keep(node.imds, host, node_config)),
+            tokio::spawn(adopted::watch(
+                take_over.map(|take| take.marks).unwrap_or_default(),
+                driver.clone(),
+                service.clone(),
+            )),
             tokio::spawn(pending::watch(dir.join("released"), service)),
             tokio::spawn(heartbeat(dir.join("alive"))),
             tokio::spawn(when_ready(ready, settings.clone())),
         ];
         let socket = settings.paths.socket.clone();
-        Ok(Self { _only: only, socket, driver, running, serving, stop_serving, counters, writer, helpers })
+        Ok(Self {
+            _only: only,
+            socket,
+            driver,
+            running,
+            serving,
+            stop_serving,
+            counters,
+            writer,
+            mirror,
+            helpers,
+        })
     }
 
     async fn serve(mut self, stop: CancellationToken) -> anyhow::Result<()> {
@@ -154,6 +175,7 @@ impl Daemon {
             Ok(_) => {
                 let joined = tokio::task::spawn_blocking(move || self.writer.join()).await?;
                 joined.map_err(|_| anyhow::anyhow!("the ledger's writer died"))?;
+                self.mirror.await.context("the mirror for the incumbent died")?;
             }
             Err(_) => {
                 tracing::warn!("callers still waited when the daemon stopped; the runtime will ask again")
@@ -179,18 +201,32 @@ impl Node {
     }
 
     /// Makes the pool from what the ledger, the kernel and this boot say.
-    async fn begin(&self, settings: &Settings) -> anyhow::Result<(Pool, FirstLook, Ledger)> {
+    async fn begin(&self, settings: &Settings) -> anyhow::Result<(Beginning, Ledger)> {
         let pool_settings =
             crate::translate::pool_settings(settings, &self.identity, self.boot.clone(), &self.ec2).await;
-        let (ledger, opened) = open_ledger(settings, &self.identity, &self.boot)?;
-        if !matches!(&opened, Opened::Recovered(found) if found.same_boot) {
-            install::hide_conflist(&settings.paths.cni_conf_dir)?;
-        }
-        let pods = sweep(&mut open_net()?)?;
+        let (mut ledger, opened) = open_ledger(settings, &self.identity, &self.boot)?;
+        let checkpoint = past::checkpoint(&settings.paths.backing_store)?;
+        let mut net = open_net()?;
+        let pods = sweep(&mut net)?;
+        let unmarked = net.unmarked_links().context("cannot list the node's veths")?;
+        let same_boot = matches!(&opened, Opened::Recovered(found) if found.same_boot);
+        let past = Past {
+            opened,
+            checkpoint: checkpoint.as_ref(),
+            kernel: Kernel { pods: &pods, unmarked: &unmarked },
+            clocks: Clocks { now: clock::now(), booted_unix_ns: clock::booted_unix_ns() },
+        };
         let launched = start::parse_utc(&self.identity.pending_time);
-        let first_boot = start::is_first_boot(clock::booted_at(), launched);
-        let (pool, look) = start::begin(pool_settings, opened, &pods, first_boot, clock::now());
-        Ok((pool, look, ledger))
+        let begun = start::begin(pool_settings, past, start::is_first_boot(clock::booted_at(), launched));
+        // From the snapshot on that founds this life's ledger, a checkpoint of the incumbent's is contained in it.
+        let incumbents = checkpoint.as_ref().filter(|file| file.revision.is_none());
+        ledger.contains(incumbents.map(|file| &*file.mark));
+        match &begun.take_over {
+            Some(take) if !take.records.is_empty() => past::enter(take, &mut net, &own_plugin(settings)),
+            Some(_) | None if !same_boot => install::hide_conflist(&settings.paths.cni_conf_dir)?,
+            Some(_) | None => {}
+        }
+        Ok((begun, ledger))
     }
 
     fn host(&self, settings: &Settings, driver: &Handle) -> anyhow::Result<HostExecutor> {
@@ -302,9 +338,7 @@ async fn when_ready(ready: oneshot::Receiver<()>, settings: Settings) {
 }
 
 fn open_the_node(settings: &Settings) -> anyhow::Result<()> {
-    if let Some(beside) = own_directory() {
-        install::install_plugin(&beside, &settings.paths.cni_bin_dir)?;
-    }
+    own_plugin(settings)()?;
     let plugin = install::PluginSettings {
         veth_prefix: settings.network.veth_prefix.clone(),
         mtu: settings.network.pod_mtu,
@@ -313,6 +347,12 @@ fn open_the_node(settings: &Settings) -> anyhow::Result<()> {
     };
     install::unhide_conflist(&settings.paths.cni_conf_dir)?;
     install::write_conflist(&settings.paths.cni_conf_dir, &plugin).map(|_| ())
+}
+
+/// Puts the plugin that lies beside this program into the runtime's directory.
+fn own_plugin(settings: &Settings) -> impl Fn() -> anyhow::Result<()> {
+    let into = settings.paths.cni_bin_dir.clone();
+    move || own_directory().map_or(Ok(()), |beside| install::install_plugin(&beside, &into))
 }
 
 fn own_directory() -> Option<PathBuf> {

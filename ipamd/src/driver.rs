@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use podwire_pool::{
-    Answer, Cause, Collectable, Effect, Input, OpId, Pool, RequestId, SandboxKey, Snapshot, Time,
+    Answer, Cause, Collectable, Effect, EniRow, GrowthNow, Input, OpId, Pool, RequestId, SandboxKey,
+    Snapshot, Time, Waiting,
 };
 use podwire_trace::Recording;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
+use crate::complaints::{Complaint, Complaints};
+use crate::executors::mirror::Holdings;
 use crate::executors::{CarryOut, Executors};
 use crate::recorder::Recorder;
 
@@ -72,6 +75,16 @@ pub enum Message {
         /// Where the answer goes.
         reply: oneshot::Sender<OpId>,
     },
+    /// Who holds what?
+    Holdings {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Holdings>,
+    },
+    /// What is going on, and why does it not go on?
+    Explain {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Explanation>,
+    },
     /// The ledger's file has grown; rewrite it from the present state.
     Compact,
     /// What happened lately?
@@ -79,6 +92,23 @@ pub enum Message {
         /// Where the answer goes; `None` when nothing happened yet.
         reply: oneshot::Sender<Option<Recording>>,
     },
+}
+
+/// What is going on, for people.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// When this was so.
+    pub now: Time,
+    /// Numbers.
+    pub stats: podwire_pool::Stats,
+    /// How growth stands.
+    pub growth: GrowthNow,
+    /// Who waits for an address.
+    pub waiting: Vec<Waiting>,
+    /// The instance's ENIs.
+    pub enis: Vec<EniRow>,
+    /// What went wrong lately, the latest first.
+    pub complaints: Vec<Complaint>,
 }
 
 /// Sends messages to the driver.
@@ -136,6 +166,7 @@ pub struct Driver<E: CarryOut = Executors> {
     executors: E,
     waiting: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     effects: Vec<Effect>,
+    complaints: Complaints,
     on_ready: Option<oneshot::Sender<()>>,
 }
 
@@ -156,6 +187,7 @@ impl<E: CarryOut> Driver<E> {
             executors,
             waiting: BTreeMap::new(),
             effects: Vec::new(),
+            complaints: Complaints::default(),
             on_ready: Some(on_ready),
         }
     }
@@ -177,7 +209,7 @@ impl<E: CarryOut> Driver<E> {
                 break;
             }
         }
-        self.executors.close();
+        self.executors.close(self.pool.holdings());
     }
 
     fn take(&mut self, message: Message) {
@@ -217,6 +249,16 @@ impl<E: CarryOut> Driver<E> {
                     tracing::debug!("nobody waits for the newest operation any more");
                 }
             }
+            Message::Holdings { reply } => {
+                if reply.send(self.pool.holdings()).is_err() {
+                    tracing::debug!("nobody waits for the holdings any more");
+                }
+            }
+            Message::Explain { reply } => {
+                if reply.send(self.explanation()).is_err() {
+                    tracing::debug!("nobody waits for an explanation any more");
+                }
+            }
             Message::Compact => self.executors.compact(self.pool.snapshot()),
             Message::Record { reply } => {
                 if reply.send(self.recorder.recording(&self.pool)).is_err() {
@@ -250,7 +292,10 @@ impl<E: CarryOut> Driver<E> {
             Effect::Reply { request, answer } => self.reply(request, answer),
             Effect::Ec2 { op, call } => self.executors.ec2(op, call),
             Effect::Host { op, change } => self.executors.host(op, change),
-            Effect::Explain(cause) => explain(&cause),
+            Effect::Explain(cause) => {
+                self.complaints.hear(&cause, clock::now());
+                explain(&cause);
+            }
         }
         None
     }
@@ -259,6 +304,17 @@ impl<E: CarryOut> Driver<E> {
         let Some(caller) = self.waiting.remove(&request) else { return };
         if caller.send(answer).is_err() {
             tracing::info!(%request, "the caller went away before its answer; its DEL will give the address back");
+        }
+    }
+
+    fn explanation(&self) -> Explanation {
+        Explanation {
+            now: clock::now(),
+            stats: self.pool.stats(),
+            growth: self.pool.growth_now(),
+            waiting: self.pool.waiting_now(),
+            enis: self.pool.eni_rows(),
+            complaints: self.complaints.latest_first().cloned().collect(),
         }
     }
 

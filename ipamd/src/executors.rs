@@ -4,6 +4,7 @@ pub mod device;
 pub mod ec2;
 pub mod host;
 pub mod links;
+pub mod mirror;
 pub mod persist;
 
 use std::cell::Cell;
@@ -22,8 +23,8 @@ pub trait CarryOut {
     fn host(&self, op: OpId, change: HostChange);
     /// The newest operation that was started.
     fn last_op(&self) -> OpId;
-    /// No more effects will come.
-    fn close(&self);
+    /// No more effects will come; this is what is held at the end.
+    fn close(self, holdings: mirror::Holdings);
 }
 
 /// The executors of the daemon.
@@ -32,19 +33,26 @@ pub struct Executors {
     ec2: ec2::Ec2Executor,
     host: host::HostExecutor,
     persist: persist::PersistExecutor,
+    mirror: mirror::MirrorExecutor,
     last_op: Cell<OpId>,
 }
 
 impl Executors {
     /// Puts the executors together.
     #[must_use]
-    pub fn new(ec2: ec2::Ec2Executor, host: host::HostExecutor, persist: persist::PersistExecutor) -> Self {
-        Self { ec2, host, persist, last_op: Cell::new(OpId(0)) }
+    pub fn new(
+        ec2: ec2::Ec2Executor,
+        host: host::HostExecutor,
+        persist: persist::PersistExecutor,
+        mirror: mirror::MirrorExecutor,
+    ) -> Self {
+        Self { ec2, host, persist, mirror, last_op: Cell::new(OpId(0)) }
     }
 }
 
 impl CarryOut for Executors {
     fn persist(&mut self, revision: Revision, records: Vec<Record>) -> Option<Input> {
+        self.mirror.changed();
         self.persist.append(revision, records)
     }
 
@@ -66,7 +74,8 @@ impl CarryOut for Executors {
         self.last_op.get()
     }
 
-    fn close(&self) {
+    fn close(self, holdings: mirror::Holdings) {
         self.persist.close();
+        self.mirror.close(holdings);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Nothing here decides about addresses; that is the pool's business. What is here touches the world, thinly.
 
+pub mod adopted;
 pub mod clock;
+pub mod complaints;
 pub mod daemon;
 pub mod driver;
 pub mod ending;
@@ -11,10 +13,12 @@ pub mod install;
 pub mod logging;
 pub mod look;
 pub mod node;
+pub mod past;
 pub mod pending;
 pub mod recheck;
 pub mod recorder;
 pub mod rpc;
 pub mod single;
 pub mod start;
+pub mod takeover;
 pub mod translate;

@@ -1,5 +1,6 @@
 //! The door on `/var/run/aws-node/ipamd.sock`: gRPC for root only.
 
 pub mod answer;
+pub mod explain;
 pub mod listen;
 pub mod server;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use podwire_hostnet::PodLink;
 use podwire_ledger::Opened;
-use podwire_pool::{PodRef, Pool, Record, SandboxKey, Settings, Time};
+use podwire_ledger::ipam_json::Checkpoint;
+use podwire_pool::{Pool, Settings};
+
+use crate::takeover::{Clocks, Kernel, TakeOver, take_over};
 
 /// An instance counts as in its first boot when it booted no later than this after its launch.
 /// *Source*: our choice; EC2 instances boot within minutes of `pendingTime`.
@@ -19,29 +21,92 @@ pub enum FirstLook {
     Describe,
 }
 
+/// What an earlier life of this daemon, the incumbent and the kernel say.
+#[derive(Debug)]
+pub struct Past<'a> {
+    /// Our ledger.
+    pub opened: Opened,
+    /// The incumbent's checkpoint, or our mirror in its place.
+    pub checkpoint: Option<&'a Checkpoint>,
+    /// The kernel's links.
+    pub kernel: Kernel<'a>,
+    /// How the clocks relate.
+    pub clocks: Clocks,
+}
+
+/// How a life begins.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The pool.
+    pub pool: Pool,
+    /// What to look at first.
+    pub look: FirstLook,
+    /// What is taken over from the incumbent, where it wrote last or our ledger is lost.
+    pub take_over: Option<TakeOver>,
+}
+
+impl Past<'_> {
+    /// Whether the incumbent wrote last: its key is missing from the checkpoint, and our ledger does not contain that very
+    /// file already (design §4).
+    #[must_use]
+    pub fn incumbent_wrote_last(&self) -> bool {
+        let contained = match &self.opened {
+            Opened::Recovered(found) => found.adopted.as_deref(),
+            Opened::Fresh | Opened::Foreign { .. } | Opened::Newer { .. } | Opened::Corrupt { .. } => None,
+        };
+        self.checkpoint.is_some_and(|file| file.revision.is_none() && Some(&*file.mark) != contained)
+    }
+
+    /// Entries of an earlier boot prove nothing: its pods are gone. A minute's grace, because wall clocks are set.
+    fn of_this_boot(&self) -> bool {
+        const GRACE_NS: i128 = 60_000_000_000;
+        let booted = self.clocks.booted_unix_ns;
+        self.checkpoint.is_some_and(|file| file.written_unix_ns.saturating_add(GRACE_NS) >= booted)
+    }
+
+    fn witnesses(&self) -> TakeOver {
+        let entries = self.checkpoint.map_or(&[][..], |file| &file.allocations);
+        take_over(entries, self.of_this_boot(), self.kernel, self.clocks)
+    }
+}
+
 /// Begins: the pool, and what to look at first.
 #[must_use]
-pub fn begin(
-    settings: Settings,
-    opened: Opened,
-    pods: &[PodLink],
-    first_boot: bool,
-    now: Time,
-) -> (Pool, FirstLook) {
-    match opened {
-        Opened::Recovered(found) if found.damaged => {
-            // Durable entries may be lost: what the kernel shows beyond the ledger counts as held.
-            let records = found.records.into_iter().chain(from_kernel(pods, now)).collect();
-            (Pool::recover(settings, found.same_boot, records, now), FirstLook::Describe)
+pub fn begin(settings: Settings, past: Past<'_>, first_boot: bool) -> Beginning {
+    let now = past.clocks.now;
+    let from = |same_boot, records, look| Beginning {
+        pool: Pool::recover(settings.clone(), same_boot, records, now),
+        look,
+        take_over: None,
+    };
+    if past.incumbent_wrote_last() {
+        // Our ledger is history: the incumbent may have released and given anything since. A file that outlived its boot
+        // and of whose pods none is there says nothing.
+        let take = past.witnesses();
+        if past.of_this_boot() || !take.records.is_empty() {
+            let begun = from(true, take.records.clone(), FirstLook::Describe);
+            return Beginning { take_over: Some(take), ..begun };
         }
-        Opened::Recovered(found) => {
-            (Pool::recover(settings, found.same_boot, found.records, now), FirstLook::Metadata)
+    }
+    match past.opened {
+        Opened::Recovered(found) if !found.damaged => {
+            from(found.same_boot, found.records, FirstLook::Metadata)
+        }
+        Opened::Recovered(ref found) => {
+            // Durable entries may be lost: what the kernel and the mirror show beyond the ledger counts as held.
+            let take = past.witnesses();
+            let records = found.records.iter().cloned().chain(take.records.clone()).collect();
+            let begun = from(found.same_boot, records, FirstLook::Describe);
+            Beginning { take_over: Some(take), ..begun }
         }
         Opened::Fresh | Opened::Foreign { .. } | Opened::Newer { .. } | Opened::Corrupt { .. } => {
-            if first_boot && pods.is_empty() {
-                return (Pool::new(settings), FirstLook::Metadata);
+            let take = past.witnesses();
+            if first_boot && take.records.is_empty() {
+                let pool = Pool::new(settings);
+                return Beginning { pool, look: FirstLook::Metadata, take_over: None };
             }
-            (Pool::recover(settings, true, from_kernel(pods, now), now), FirstLook::Describe)
+            let begun = from(true, take.records.clone(), FirstLook::Describe);
+            Beginning { take_over: Some(take), ..begun }
         }
     }
 }
@@ -51,17 +116,6 @@ pub fn begin(
 pub fn is_first_boot(booted_at: i64, launched_at: Option<i64>) -> bool {
     let slack = i64::try_from(FIRST_BOOT.as_secs()).unwrap_or(0);
     launched_at.is_some_and(|launched| booted_at <= launched.saturating_add(slack))
-}
-
-/// Running pods whose ledger is lost: their own host links say which address each holds.
-fn from_kernel(pods: &[PodLink], now: Time) -> Vec<Record> {
-    let held = |pod: &PodLink| Record::Allocated {
-        sandbox: SandboxKey::new(pod.attachment.container_id.as_str(), pod.attachment.ifname.as_str()),
-        pod: PodRef::default(),
-        addresses: pod.addresses.clone(),
-        at: now,
-    };
-    pods.iter().filter(|pod| !pod.addresses.is_empty()).map(held).collect()
 }
 
 /// Seconds of the Unix epoch of an RFC 3339 time in UTC, as the identity document writes it: `2026-11-20T11:13:43Z`.
@@ -86,23 +140,4 @@ pub fn parse_utc(text: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn identity_document_time_parsed() {
-        assert_eq!(parse_utc("1970-01-01T00:00:00Z"), Some(0));
-        assert_eq!(parse_utc("2026-11-20T11:13:43Z"), Some(1_795_173_223));
-        assert_eq!(parse_utc("2024-02-29T23:59:59.123Z"), Some(1_709_251_199));
-        for bad in ["", "yesterday", "2026-13-01T00:00:00Z", "2026-11-20 11:13:43", "2026-11-20T11:13Z"] {
-            assert_eq!(parse_utc(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn late_reboot_is_not_first_boot() {
-        assert!(is_first_boot(1_000_060, Some(1_000_000)));
-        assert!(!is_first_boot(1_100_000, Some(1_000_000)));
-        assert!(!is_first_boot(1_000_000, None), "without a launch time nothing is assumed");
-    }
-}
+pub(crate) mod tests;

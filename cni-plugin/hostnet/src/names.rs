@@ -64,12 +64,17 @@ pub fn is_host_mac(mac: [u8; 6]) -> bool {
 /// not `eth0`, the hash is of the attachment, since two of them would otherwise share a name (design §7).
 #[must_use]
 pub fn host_ifname(prefix: &str, namespace: &str, pod: &str, attachment: &Attachment) -> String {
-    let key = if namespace.is_empty() || pod.is_empty() || attachment.ifname != "eth0" {
-        format!("{}/{}", attachment.container_id, attachment.ifname)
-    } else {
-        format!("{namespace}.{pod}")
-    };
-    format!("{prefix}{}", suffix(&key))
+    if namespace.is_empty() || pod.is_empty() || attachment.ifname != "eth0" {
+        let key = format!("{}/{}", attachment.container_id, attachment.ifname);
+        return format!("{prefix}{}", suffix(&key));
+    }
+    format!("{prefix}{}", pod_suffix(namespace, pod))
+}
+
+/// What the name of a pod's host veth ends with when it was made for `eth0` by us or by the incumbent.
+#[must_use]
+pub fn pod_suffix(namespace: &str, pod: &str) -> String {
+    suffix(&format!("{namespace}.{pod}"))
 }
 
 /// What a name that [`host_ifname`] made starts with; `None` for any other name.

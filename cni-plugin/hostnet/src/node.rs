@@ -7,6 +7,7 @@ mod change;
 mod drift;
 mod eni;
 mod flush;
+mod incumbent;
 mod links;
 mod pods;
 mod prune;
@@ -14,6 +15,7 @@ mod repair;
 
 pub use change::{Change, Part};
 pub use drift::{Noticed, Waker, Watch};
+pub use incumbent::UnmarkedLink;
 pub use links::PodLink;
 pub use repair::Repair;
 

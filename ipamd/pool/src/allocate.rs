@@ -218,7 +218,7 @@ impl Pool {
     }
 
     /// Why an ADD could not be answered in time.
-    fn why_late(&self, key: &SandboxKey) -> Cause {
+    pub(crate) fn why_late(&self, key: &SandboxKey) -> Cause {
         if self.ledger.sandbox(key).is_some() {
             return Cause::TooSlow { waiting_for: cause::THE_LEDGER };
         }

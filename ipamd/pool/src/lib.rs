@@ -16,8 +16,10 @@ mod describe;
 
 pub mod effect;
 mod eni;
+mod explain;
 mod groups;
 mod grow;
+mod holdings;
 mod host;
 pub mod ids;
 pub mod input;
@@ -48,6 +50,8 @@ mod tuning;
 
 pub use cause::Cause;
 pub use effect::{Answer, Ec2Call, Effect, GrowBy, HostChange};
+pub use explain::{EniRow, GrowthNow, Waiting};
+pub use holdings::Holding;
 pub use ids::{
     AttachmentId, BootId, DeviceIndex, EniId, GroupId, InstanceId, Mac, NetworkCard, OpId, PodRef, RequestId,
     Revision, SandboxKey, SubnetId,

@@ -105,6 +105,11 @@ impl Requests {
         count(self.waiters.len())
     }
 
+    /// Everybody who waits for an address.
+    pub(crate) fn waiters(&self) -> impl Iterator<Item = (&SandboxKey, &Waiter)> {
+        self.waiters.iter()
+    }
+
     /// One waiter.
     pub(crate) fn waiter(&self, key: &SandboxKey) -> Option<&Waiter> {
         self.waiters.get(key)

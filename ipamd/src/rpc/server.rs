@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::clock;
 use crate::driver::{Gone, Handle, Message};
 use crate::executors::links::LinkReaper;
-use crate::rpc::answer;
+use crate::rpc::{answer, explain};
 
 /// Longest patience a plugin may ask for. *Source*: our choice; the plugin's own default is 75 s (design §7).
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
@@ -179,6 +179,16 @@ impl Ipam for IpamService {
             cooling: stats.cooling,
             free: stats.free,
         }))
+    }
+
+    async fn explain(
+        &self,
+        _request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Message::Explain { reply }).await.map_err(gone)?;
+        let explanation = answer.await.map_err(|_| gone(Gone))?;
+        Ok(Response::new(explain::response(&explanation)))
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use podwire_e2e::report::say;
 use podwire_ipamd::clock;
 use podwire_ipamd::driver::{Driver, Handle, Message};
-use podwire_ipamd::executors::{CarryOut, persist::PersistExecutor};
+use podwire_ipamd::executors::{CarryOut, mirror::Holdings, persist::PersistExecutor};
 use podwire_ipamd::recorder::Recorder;
 use podwire_ledger::{Identity, Ledger};
 use podwire_pool::{
@@ -87,14 +87,15 @@ impl CarryOut for Played {
         OpId(u64::MAX)
     }
 
-    fn close(&self) {
+    fn close(self, _: Holdings) {
         self.persist.close();
     }
 }
 
 async fn decisions(dir: &Path, rounds: usize) -> anyhow::Result<Vec<Duration>> {
     let settings = settings(Duration::ZERO);
-    let who = Identity { instance: settings.instance.clone(), boot: settings.boot.clone() };
+    let (instance, boot) = (settings.instance.clone(), settings.boot.clone());
+    let who = Identity { instance, boot, cooldown: settings.cooldown };
     let home = dir.join("ledger");
     let (ledger, _) = Ledger::open(&home, &who)?;
     let (driver, inbox) = Handle::channel();

@@ -4,6 +4,7 @@
 pub mod binaries;
 pub mod boot;
 pub mod daemon;
+pub mod incumbent;
 pub mod pod;
 pub mod proof;
 pub mod report;

@@ -5,9 +5,9 @@ use podwire_hostnet::NodeNet;
 use podwire_proto::SOCKET_PATH;
 use podwire_proto::v1::ipam_server::{Ipam, IpamServer};
 use podwire_proto::v1::{
-    AllocateRequest, AllocateResponse, Allocation, CollectRequest, CollectResponse, Failure, InspectRequest,
-    InspectResponse, Layout, ReleaseRequest, ReleaseResponse, Released, Sandbox, StatusRequest,
-    StatusResponse, allocate_response, release_response,
+    AllocateRequest, AllocateResponse, Allocation, CollectRequest, CollectResponse, ExplainRequest,
+    ExplainResponse, Failure, InspectRequest, InspectResponse, Layout, ReleaseRequest, ReleaseResponse,
+    Released, Sandbox, StatusRequest, StatusResponse, allocate_response, release_response,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -268,5 +268,9 @@ impl Ipam for Service {
             retry: true,
         });
         Ok(Response::new(StatusResponse { ready, failure, ..StatusResponse::default() }))
+    }
+
+    async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        Ok(Response::new(ExplainResponse { ready: self.state().ready, ..ExplainResponse::default() }))
     }
 }

@@ -1,0 +1,168 @@
+//! Keeps the incumbent's checkpoint up to date, so that it can take the node back without giving an address twice
+//! (design §4): within a second, and once more at the end. Nothing waits for it, and what it cannot write stops nobody.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podwire_ledger::ipam_json::{self, Allocation};
+use podwire_pool::{Holding, Revision};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::driver::{Handle, Message};
+use crate::takeover::NETWORK;
+
+/// How long changes are gathered before the file is written. *Source*: our choice, a quarter of the second it may lag.
+const GATHER: Duration = Duration::from_millis(250);
+/// Pause before a failed write is tried again. *Source*: our choice.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the pool holds, at a revision.
+pub type Holdings = (Revision, Vec<Holding>);
+
+/// Tells the mirror that something changed.
+#[derive(Debug)]
+pub struct MirrorExecutor {
+    changed: Arc<Notify>,
+    last: oneshot::Sender<Holdings>,
+}
+
+/// The task behind it.
+struct Mirror {
+    path: PathBuf,
+    driver: Handle,
+    booted_unix_ns: i128,
+    changed: Arc<Notify>,
+    last: oneshot::Receiver<Holdings>,
+    /// What the file holds, once it was written by this daemon.
+    written: Option<Vec<Allocation>>,
+    failing: bool,
+}
+
+impl MirrorExecutor {
+    /// Starts the task; it ends with [`Self::close`], or when this is dropped. The file is written for the first time at
+    /// once, so that it says who serves this node.
+    #[must_use]
+    pub fn start(path: PathBuf, driver: Handle, booted_unix_ns: i128) -> (Self, JoinHandle<()>) {
+        let changed = Arc::new(Notify::new());
+        changed.notify_one();
+        let (sender, last) = oneshot::channel();
+        let mirror = Mirror {
+            path,
+            driver,
+            booted_unix_ns,
+            changed: Arc::clone(&changed),
+            last,
+            written: None,
+            failing: false,
+        };
+        (Self { changed, last: sender }, tokio::spawn(mirror.run()))
+    }
+
+    /// Something is held or released.
+    pub fn changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Writes what is held at the end, and ends.
+    pub fn close(self, holdings: Holdings) {
+        if self.last.send(holdings).is_err() {
+            tracing::error!("the mirror for the incumbent died before its last write");
+        }
+    }
+}
+
+impl Mirror {
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                last = &mut self.last => return self.end(last.ok()).await,
+                () = self.changed.notified() => {}
+            }
+            let pause = if self.failing { RETRY } else { GATHER };
+            tokio::select! {
+                biased;
+                last = &mut self.last => return self.end(last.ok()).await,
+                () = tokio::time::sleep(pause) => {}
+            }
+            let (reply, answer) = oneshot::channel();
+            if self.driver.send(Message::Holdings { reply }).await.is_err() {
+                continue;
+            }
+            // A driver that ends sends the last holdings instead.
+            if let Ok(holdings) = answer.await {
+                self.write(holdings).await;
+            }
+        }
+    }
+
+    /// `None`: the driver died; what is on disk stays, the next start reads the ledger.
+    async fn end(&mut self, last: Option<Holdings>) {
+        if let Some(holdings) = last {
+            self.write(holdings).await;
+            if self.failing {
+                tracing::error!(path = %self.path.display(), "the incumbent's checkpoint is not up to date; do not start aws-node here before podwire ran and stopped once more");
+            }
+        }
+    }
+
+    async fn write(&mut self, (revision, holdings): Holdings) {
+        let allocations: Vec<Allocation> =
+            holdings.iter().flat_map(|holding| entries(holding, self.booted_unix_ns)).collect();
+        if self.written.as_ref() == Some(&allocations) {
+            return;
+        }
+        let path = self.path.clone();
+        let outcome = tokio::task::spawn_blocking(move || {
+            ipam_json::write(&path, &allocations, revision).map(|()| allocations)
+        });
+        match outcome.await {
+            Ok(Ok(allocations)) => {
+                if self.failing {
+                    tracing::info!(path = %self.path.display(), "the incumbent's checkpoint is up to date again");
+                }
+                self.failing = false;
+                self.written = Some(allocations);
+            }
+            Ok(Err(error)) => {
+                if !self.failing {
+                    let error = anyhow::Error::new(error);
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the incumbent's checkpoint lags; pods are served from the ledger"
+                    );
+                }
+                self.failing = true;
+                self.changed.notify_one();
+            }
+            Err(error) => tracing::error!(%error, "the incumbent's checkpoint was not written"),
+        }
+    }
+}
+
+/// The entries the incumbent would have for this.
+fn entries(holding: &Holding, booted_unix_ns: i128) -> Vec<Allocation> {
+    let Holding { sandbox, pod, addresses, started } = holding;
+    // The incumbent drops an entry that names a pod unless a link is named by that pod's hash. Ours is so only then.
+    let by_pod = &*sandbox.ifname == "eth0" && !pod.namespace.is_empty() && !pod.name.is_empty();
+    let (pod_namespace, pod_name) =
+        if by_pod { (pod.namespace.clone(), pod.name.clone()) } else { Default::default() };
+    let network = if pod.network.is_empty() { NETWORK.into() } else { pod.network.clone() };
+    let at = booted_unix_ns.saturating_add(i128::from(started.as_ms()) * 1_000_000);
+    let entry = |address: &std::net::IpAddr| Allocation {
+        network: network.clone(),
+        sandbox: sandbox.clone(),
+        ipv4: if let std::net::IpAddr::V4(v4) = address { Some(*v4) } else { None },
+        ipv6: if let std::net::IpAddr::V6(v6) = address { Some(*v6) } else { None },
+        allocated_unix_ns: i64::try_from(at).unwrap_or(i64::MAX),
+        pod_namespace: pod_namespace.clone(),
+        pod_name: pod_name.clone(),
+        interfaces: u32::from(by_pod),
+    };
+    addresses.iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+use std::path::Path;
+
+use podwire_pool::{PodRef, SandboxKey, Time};
+use tokio::sync::mpsc::Receiver;
+
+use super::*;
+
+fn holding(container: &str, ifname: &str, pod: &str, address: &str) -> Holding {
+    let pod =
+        PodRef { namespace: "default".into(), name: pod.into(), uid: "u".into(), network: "net".into() };
+    let addresses = vec![address.parse().expect("an address")];
+    Holding { sandbox: SandboxKey::new(container, ifname), pod, addresses, started: Time::from_ms(1_500) }
+}
+
+fn read(path: &Path) -> Option<Vec<String>> {
+    let file = ipam_json::read(path).expect("readable")?;
+    assert!(file.revision.is_some(), "our key is there");
+    Some(file.allocations.iter().map(|a| a.sandbox.container_id.to_string()).collect())
+}
+
+/// Answers the mirror's next question with this; panics when it asks nothing.
+async fn answer(inbox: &mut Receiver<Message>, holdings: Vec<Holding>) {
+    match inbox.recv().await {
+        Some(Message::Holdings { reply }) => reply.send((Revision(1), holdings)).expect("it waits"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits, in virtual time, for what happens on threads of the outside.
+async fn until(mut done: impl FnMut() -> bool) {
+    for _ in 0..10_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        std::thread::yield_now();
+    }
+    panic!("it never came true");
+}
+
+fn start(dir: &Path) -> (MirrorExecutor, JoinHandle<()>, Receiver<Message>, PathBuf) {
+    let (driver, inbox) = Handle::channel();
+    let path = dir.join("ipam.json");
+    let (mirror, task) = MirrorExecutor::start(path.clone(), driver, 1_000_000_000);
+    (mirror, task, inbox, path)
+}
+
+/// Written at once, after changes, never when nothing changed, and at the end.
+#[tokio::test(start_paused = true)]
+async fn mirror_follows_and_writes_only_what_changed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mirror, task, mut inbox, path) = start(dir.path());
+    answer(&mut inbox, Vec::new()).await;
+    until(|| read(&path).is_some()).await;
+    let one = vec![holding("c1", "eth0", "web", "10.0.0.1")];
+    mirror.changed();
+    mirror.changed();
+    answer(&mut inbox, one.clone()).await;
+    until(|| read(&path).is_some_and(|held| held == ["c1"])).await;
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).expect("there"));
+    let before = inode(&path);
+    mirror.changed();
+    answer(&mut inbox, one.clone()).await;
+    mirror.changed();
+    answer(&mut inbox, one).await;
+    assert_eq!(inode(&path), before, "the same is not written again");
+    assert!(inbox.try_recv().is_err(), "nothing is asked while nothing changes");
+    mirror.close((Revision(9), vec![holding("c2", "eth0", "web", "10.0.0.2")]));
+    task.await.expect("it ends");
+    assert_eq!(read(&path), Some(vec!["c2".to_owned()]));
+}
+
+/// A disk that refuses is tried again, without anybody asking.
+#[tokio::test(start_paused = true)]
+async fn refused_write_is_repeated_until_it_works() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_mirror, _task, mut inbox, path) = start(dir.path());
+    std::fs::create_dir(dir.path().join("ipam.json.tmp-podwire")).expect("in the way");
+    for _ in 0..3 {
+        answer(&mut inbox, vec![holding("c1", "eth0", "web", "10.0.0.1")]).await;
+    }
+    assert_eq!(read(&path), None);
+    std::fs::remove_dir(dir.path().join("ipam.json.tmp-podwire")).expect("out of the way");
+    until(|| {
+        if let Ok(Message::Holdings { reply }) = inbox.try_recv() {
+            reply.send((Revision(1), vec![holding("c1", "eth0", "web", "10.0.0.1")])).ok();
+        }
+        read(&path).is_some()
+    })
+    .await;
+}
+
+/// The incumbent believes an entry with a pod's name only when a link has that pod's hash; ours has it for eth0 alone.
+#[test]
+fn entry_names_its_pod_only_where_the_link_does() {
+    let named = &entries(&holding("c1", "eth0", "web", "10.0.0.1"), 2_000_000_000)[0];
+    assert_eq!((&*named.pod_namespace, &*named.pod_name, named.interfaces), ("default", "web", 1));
+    assert_eq!((&*named.network, named.allocated_unix_ns), ("net", 3_500_000_000));
+    let mut nameless = holding("c1", "eth0", "", "10.0.0.1");
+    nameless.pod.network = "".into();
+    for other in [holding("c1", "net1", "web", "10.0.0.1"), nameless] {
+        let entry = &entries(&other, 0)[0];
+        assert_eq!((&*entry.pod_namespace, &*entry.pod_name, entry.interfaces), ("", "", 0));
+        assert_eq!(entry.ipv4, Some([10, 0, 0, 1].into()));
+    }
+    let mut without = holding("c1", "eth0", "web", "10.0.0.1");
+    without.pod.network = "".into();
+    assert_eq!(&*entries(&without, 0)[0].network, "aws-cni");
+}
