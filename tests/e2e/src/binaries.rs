@@ -32,6 +32,12 @@ impl Binaries {
         self.0.join("ipamd")
     }
 
+    /// `podwire`, the operator's command.
+    #[must_use]
+    pub fn podwire(&self) -> PathBuf {
+        self.0.join("podwire")
+    }
+
     /// `aws-cni`, static.
     #[must_use]
     pub fn plugin(&self) -> PathBuf {

@@ -6,7 +6,7 @@ use crate::workspace::{Package, Problem};
 
 /// Every package of the product, with what it may depend on within the workspace. Packages under `tests/` may depend
 /// on anything and nothing may depend on them.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("podwire-proto", &[]),
     ("podwire-config", &[]),
     ("podwire-hostnet", &[]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("podwire-trace", &["podwire-pool"]),
     ("podwire-whatif", &["podwire-config", "podwire-pool"]),
     ("podwire-ec2", &["podwire-pool"]),
+    ("podwire-cli", &["podwire-ledger", "podwire-pool", "podwire-proto"]),
     ("aws-cni", &["podwire-hostnet", "podwire-proto"]),
     (
         "podwire-ipamd",
