@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     fn denied(action: &'static str) -> Cause {
-        Cause::Denied { action }
+        Cause::Denied { action, message: "".into() }
     }
 
     #[test]

@@ -180,6 +180,7 @@ fn settings(instance: &InstanceId, boot: &BootId, cooldown: Option<Duration>) ->
         subnets: SubnetPolicy::default(),
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: Duration::ZERO,
         seed: 0,
     }
 }

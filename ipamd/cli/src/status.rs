@@ -77,6 +77,7 @@ pub(crate) fn growth(told: &ExplainResponse, clock: Clock) -> String {
     let words = match growth.state.as_str() {
         "blind" => "not yet: the instance's ENIs have not been seen",
         "satisfied" => "nothing is wanted",
+        "gathering" => "begins in a moment, with what is asked for until then",
         "in-flight" => "under way",
         "full" => "the node can hold no more",
         "halted" => "halted: the ledger cannot be written, or the daemon is stopping",

@@ -13,6 +13,11 @@ pub enum GrowthNow {
     Blind,
     /// Nothing is wanted.
     Satisfied,
+    /// It goes on then; until then further requests join it.
+    Gathering {
+        /// When it goes on.
+        until: Time,
+    },
     /// A call of EC2 or a change of the host is under way.
     InFlight,
     /// It goes on then; until then it waits because of this.
@@ -35,6 +40,7 @@ impl GrowthNow {
         match self {
             Self::Blind => "blind",
             Self::Satisfied => "satisfied",
+            Self::Gathering { .. } => "gathering",
             Self::InFlight => "in-flight",
             Self::Waiting { .. } => "waiting",
             Self::Full => "full",
@@ -90,6 +96,7 @@ impl Pool {
         match &self.growth {
             Growth::Blind => GrowthNow::Blind,
             Growth::Satisfied => GrowthNow::Satisfied,
+            Growth::Gathering(until) => GrowthNow::Gathering { until: *until },
             Growth::InFlight => GrowthNow::InFlight,
             Growth::Waiting(until, cause) => GrowthNow::Waiting { until: *until, cause: cause.clone() },
             Growth::Full => GrowthNow::Full,

@@ -45,6 +45,7 @@ fn counts(stats: &Stats) -> v1::Counts {
 fn growth_now(growth: &GrowthNow) -> v1::Growth {
     let (cause, until) = match growth {
         GrowthNow::Waiting { until, cause } => (Some(answer::failure(cause)), until.as_ms()),
+        GrowthNow::Gathering { until } => (None, until.as_ms()),
         GrowthNow::Blind
         | GrowthNow::Satisfied
         | GrowthNow::InFlight

@@ -40,6 +40,7 @@ pub(crate) fn settings() -> Settings {
         subnets: SubnetPolicy::default(),
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: Duration::ZERO,
         seed: 1,
     }
 }

@@ -13,7 +13,11 @@ use podwire_sim::random::run_on;
 use podwire_sim::world::{Disk, Written};
 
 fn identity() -> Identity {
-    Identity { instance: InstanceId::new("i-1"), boot: BootId::new("boot-0") }
+    Identity {
+        instance: InstanceId::new("i-1"),
+        boot: BootId::new("boot-0"),
+        cooldown: std::time::Duration::from_secs(30),
+    }
 }
 
 /// The ledger's file without the zeros reserved behind it.

@@ -260,6 +260,7 @@ pub(super) fn sound(records: &[Record]) {
         subnets: SubnetPolicy::default(),
         leaks: LeakPolicy::Ignore,
         share: Share::default(),
+        gather: Duration::ZERO,
         seed: 1,
     };
     for (same_boot, now) in [(true, 0), (true, u64::MAX), (false, 1_000_000)] {
