@@ -128,10 +128,20 @@ impl Pool {
     fn merge(&mut self, sight: Sight, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
         self.merge_role(sight, slot, seen, out);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        if !eni.ours() || sight.as_of < eni.touched {
+        if !eni.ours() {
             return;
         }
         let before = eni.record();
+        if eni.role == Role::Primary {
+            // Never changed by a call of ours, so none can be ahead of what is seen.
+            eni.groups.clone_from(&seen.groups);
+        }
+        if sight.as_of < eni.touched {
+            if eni.record() != before {
+                self.journal.note(Record::Eni(eni.record()));
+            }
+            return;
+        }
         if seen.attachment.is_some() {
             eni.attachment.clone_from(&seen.attachment);
         }
