@@ -187,19 +187,6 @@ impl Script {
         self.world.tell_demand(bound)
     }
 
-    /// Metadata is read once a minute for so long, as it was at that time; the daemon's own habit.
-    ///
-    /// # Errors
-    /// The invariant broken meanwhile.
-    pub fn metadata_of(&mut self, moment: u64, blur: Blur, minutes: u32) -> Result<(), Violation> {
-        for _ in 0..minutes {
-            let age = self.world.now.saturating_sub(moment);
-            self.act(Action::Metadata(age, blur))?;
-            self.pass(60_000)?;
-        }
-        Ok(())
-    }
-
     /// Pods that live on an address that does not work: black holes.
     #[must_use]
     pub fn black_holes(&self) -> Vec<IpAddr> {
