@@ -65,19 +65,25 @@ impl Pool {
             self.ledger.set_block(net, BlockState::Ready);
         }
         self.journal.note(Record::Assigned { eni: id, net, at: now });
-        self.note_rest(net);
+        self.note_rest(now, net);
         true
     }
 
-    /// What is adopted as resting has to rest after a crash as well.
-    fn note_rest(&mut self, net: IpNetwork) {
+    /// What is adopted as resting has to rest after a crash as well; so has what is being released right now, because its
+    /// release stands before the block in the ledger and says nothing of an address that was on none.
+    fn note_rest(&mut self, now: Time, net: IpNetwork) {
         let mut resting: Vec<IpAddr> = Vec::new();
         let mut since = Time::default();
         for ip in net.iter() {
-            if let Some(State::Cooling { since: at, .. }) = self.ledger.address(ip).map(|a| &a.state) {
-                resting.push(ip);
-                since = since.max(*at);
-            }
+            let at = match self.ledger.address(ip).map(|a| &a.state) {
+                Some(State::Cooling { since, .. }) => *since,
+                Some(State::Releasing { .. }) => now,
+                Some(State::Free { .. } | State::Allocating { .. } | State::Allocated { .. }) | None => {
+                    continue;
+                }
+            };
+            resting.push(ip);
+            since = since.max(at);
         }
         if !resting.is_empty() {
             let (sandbox, started) = (SandboxKey::new("", ""), Time::default());

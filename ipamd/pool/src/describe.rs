@@ -102,6 +102,14 @@ impl Pool {
         }
     }
 
+    /// As [`Pool::doubt`], and nothing it carries is handed out meanwhile: what is about to go from it is not known.
+    pub(crate) fn doubt_and_withhold(&mut self, slot: Slot, now: Time, asked_from: Time) {
+        self.doubt(slot, now, asked_from);
+        if let Some(doubt) = self.ledger.eni_mut(slot).and_then(|eni| eni.doubt.as_mut()) {
+            doubt.withholds = true;
+        }
+    }
+
     /// A Describe failed: the wish stands.
     pub(crate) fn describe_failed(&mut self, now: Time, failure: &Ec2Failure) -> crate::Cause {
         let cause = crate::backoff::cause_of(Action::Describe, failure, None);

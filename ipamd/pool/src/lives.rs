@@ -349,9 +349,12 @@ impl Pool {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         eni.wants_termination = true;
         let id = eni.id.clone();
-        if let Some(intent) = self.intents.get_mut(&op) {
-            intent.doubted = None;
-            intent.eni = Some(id);
+        let Some(intent) = self.intents.get_mut(&op) else { return };
+        intent.doubted = None;
+        if intent.eni.as_ref() != Some(&id) {
+            intent.eni = Some(id.clone());
+            let create = intent.create;
+            self.journal.note(Record::Intent { op, create, eni: Some(id) });
         }
     }
 

@@ -119,7 +119,7 @@ impl Pool {
         let again = now.after(DESCRIBE_LAG);
         self.describing.want(again);
         if now >= Time::default().after(BOOTED_LATELY) || self.ledger.homeless() {
-            self.doubt(slot, now, again);
+            self.doubt_and_withhold(slot, now, again);
         }
         self.note_doubt(now, slot);
     }

@@ -172,6 +172,12 @@ impl Pool {
             }
         }
         self.drop_intents_without_eni();
+        // An ENI that came out of its create and is in the ledger: only EC2's word that it goes with the instance is due.
+        for intent in self.intents.values_mut().filter(|i| i.create.is_some()) {
+            if intent.eni.as_ref().is_some_and(|id| self.ledger.slot_of(id).is_some()) {
+                intent.doubted = None;
+            }
+        }
         if self.intents.values().any(|i| i.create.is_some()) {
             self.describing.want(now);
         }
