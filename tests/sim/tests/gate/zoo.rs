@@ -16,7 +16,7 @@ fn expected(bug: Bug) -> (&'static [&'static str], u64) {
         Bug::UnknownTrusted => (&["S2"], 300),
         Bug::IntentNotAwaited => (&["S2", "S5"], 500),
         Bug::TakesForeign => (&["S11"], 50),
-        Bug::GivesBackCooling => (&["S5"], 500),
+        Bug::GivesBackCooling => (&["S5"], 3_000),
         Bug::RepliesEarly => (&["S6"], 50),
         Bug::ReleasesEarly => (&["S7"], 100),
         Bug::IgnoresTombstones => (&["S8"], 200),
