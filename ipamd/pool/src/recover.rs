@@ -153,13 +153,18 @@ impl Pool {
                 self.ledger.set_address(ip, State::Cooling { since: now, sandbox: None });
             }
         }
-        let unsettled: Vec<_> = self.intents.values().filter_map(|i| i.eni.clone()).collect();
+        let with = |create: bool| self.intents.values().filter(move |i| i.create.is_some() == create);
+        let unsettled: Vec<_> = with(false).filter_map(|i| i.eni.clone()).collect();
+        let created: Vec<_> = with(true).filter_map(|i| i.eni.clone()).collect();
         for slot in self.ledger.slots() {
             let Some(eni) = self.ledger.eni_mut(slot) else { continue };
-            let asked_from = if unsettled.contains(&eni.id) {
-                // What was about to be unassigned may be gone, although a Describe still lists it. And perhaps EC2 was
-                // not told yet that it goes with the instance.
+            let doubtful = unsettled.contains(&eni.id);
+            if doubtful || created.contains(&eni.id) {
+                // Perhaps EC2 was not told yet that it goes with the instance.
                 eni.wants_termination = eni.staying() && eni.role == Role::Secondary;
+            }
+            let asked_from = if doubtful {
+                // What was about to be unassigned may be gone, although a Describe still lists it.
                 Some(now.after(DESCRIBE_LAG))
             } else if !same_boot || matches!(eni.stage, Stage::Created | Stage::Leaving(_)) {
                 Some(now)
@@ -251,9 +256,7 @@ impl Pool {
             }
         }
         for (op, intent) in &self.intents {
-            // A create is found again by its tag; naming its ENI would put that in doubt.
-            let eni = intent.eni.clone().filter(|_| intent.create.is_none());
-            records.push(Record::Intent { op: *op, create: intent.create, eni });
+            records.push(Record::Intent { op: *op, create: intent.create, eni: intent.eni.clone() });
         }
         records
     }
