@@ -18,9 +18,13 @@ use crate::time::Time;
 use crate::tuning::{DESCRIBE_LAG, FRAGMENTED_MEMORY, LIMIT_MEMORY, OP_PATIENCE};
 
 impl Pool {
-    /// The intent is on disk: send the call, unless the daemon is stopping.
+    /// The intent is on disk: send the call, unless the daemon is stopping, or has heard meanwhile that the new ENI's
+    /// subnet keeps pods out.
     pub(crate) fn issue_held(&mut self, now: Time, op: OpId, out: &mut Vec<Effect>) {
-        if self.stopping {
+        let about = self.ops.get(op).map(|op| &op.about);
+        let kept_out = matches!(about, Some(About::Create { subnet, .. }) if self.kept_out(subnet));
+        if self.stopping || kept_out {
+            // Nothing goes back to that subnet's count: the list that told so came after the draw, and replaced it.
             self.cancel_held(op);
             return;
         }
