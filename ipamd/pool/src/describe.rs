@@ -66,8 +66,9 @@ impl Describing {
         }
     }
 
-    /// Forgets what was deleted long enough ago.
-    fn forget_old(&mut self, now: Time) {
+    /// Forgets what was deleted long enough ago. Before anything is compared with it: an input may come long after the
+    /// last one.
+    pub(crate) fn forget_old(&mut self, now: Time) {
         self.lately_gone.retain(|_, at| now.since(*at) < DESCRIBE_LAG.saturating_mul(6));
     }
 }
@@ -75,7 +76,6 @@ impl Describing {
 impl Pool {
     /// Sends the Describe that is due.
     pub(crate) fn tend_describe(&mut self, now: Time, out: &mut Vec<Effect>) {
-        self.describing.forget_old(now);
         let closed = || self.closed(Action::Describe, Urgency::Minimum, now).is_some();
         let blind = self.planted(Bug::FollowsMetadata);
         if blind || !self.describing.due(now) || self.ops.describing() || closed() {

@@ -175,6 +175,7 @@ impl Pool {
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         let now = self.now.max(now);
         self.now = now;
+        self.describing.forget_old(now);
         match input {
             Input::Allocate { request, sandbox, pod, started, deadline } => {
                 self.allocate(now, request, sandbox, pod, (started.min(now), deadline), effects);
