@@ -188,6 +188,7 @@ impl Pool {
                 self.collect(now, request, &network, &valid, started.min(now), effects);
             }
             Input::Persisted { revision } => {
+                self.disk_works();
                 for (revision, then) in self.journal.persisted(revision) {
                     match then {
                         Then::Allocated(key) => self.show_allocated(now, &key, revision, effects),
@@ -220,6 +221,13 @@ impl Pool {
             Input::Stop => self.stopping = true,
         }
         self.settle(now, effects);
+    }
+
+    /// Something reached the disk: what was said of it is made good.
+    fn disk_works(&mut self) {
+        if matches!(self.failure, Some(Cause::LedgerUnwritable { .. })) {
+            self.failure = None;
+        }
     }
 
     /// Everything that follows from the state and the time, not from the input alone.
