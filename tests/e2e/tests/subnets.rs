@@ -91,6 +91,13 @@ fn changed_security_groups_reach_the_secondary_enis() {
         })
     };
     assert!(groups().len() > 1, "more than one ENI");
+    // The same action tells EC2 that an ENI goes with the instance, when nothing more urgent is to be done.
+    let secondary = groups().len() - 1;
+    wait_for(Duration::from_secs(30), "the new ENIs to go with the instance", || {
+        let told = calls(&lab, "ModifyNetworkInterfaceAttribute");
+        Ok(usize::try_from(told).is_ok_and(|told| told >= secondary).then_some(()))
+    })
+    .expect("told");
     let later = lab.with_cloud(|cloud| {
         let later = cloud.groups().find(|g| g.name == "later").map(|g| g.id.clone()).expect("the group");
         let primary = cloud.interfaces_of(&instance)[0].id.clone();

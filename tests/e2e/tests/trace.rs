@@ -9,17 +9,17 @@ use podwire_e2e::scene::{Mode, READY, Worker, delete};
 use podwire_trace::{Outcome, Trace};
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 
-/// Asks, and waits for a trace with more inputs than `known`.
-fn trace(worker: &Worker, known: usize) -> Trace {
-    worker.daemon.ask_for_trace().expect("the daemon lives");
+/// Asks until there is a trace that tells of so many allocations at its end: what is asked for is written a little later.
+fn trace(worker: &Worker, allocated: u32) -> Trace {
     let path = worker.node.path(TRACE);
     let look = || {
+        worker.daemon.ask_for_trace()?;
         let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
         // Written whole or not at all.
         let trace = Trace::parse(&text)?;
-        Ok((trace.events.len() > known).then_some(trace))
+        Ok((trace.replay().pool.stats().allocated == allocated).then_some(trace))
     };
-    wait_for(Duration::from_secs(10), "the trace", look).expect("a trace")
+    wait_for(Duration::from_secs(20), "the trace", look).expect("a trace")
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn trace_of_a_living_daemon_replays_with_equal_effects() {
     let pods = worker.add_pods("first", 8).expect("pods");
     delete(&pods[..3]).expect("deleted");
 
-    let first = trace(&worker, 0);
+    let first = trace(&worker, 5);
     let mode = std::fs::metadata(worker.node.path(TRACE)).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "a trace names pods and addresses: for root alone");
     let replay = first.replay();
@@ -41,16 +41,15 @@ fn trace_of_a_living_daemon_replays_with_equal_effects() {
     assert_eq!((stats.allocated, stats.cooling + stats.free > 3), (5, true), "{stats:?}");
 
     worker.add_pods("second", 1).expect("a pod");
-    let second = trace(&worker, first.events.len());
+    let second = trace(&worker, 6);
     assert_eq!(second.replay().outcome, Outcome::Same);
-    assert_eq!(second.replay().pool.stats().allocated, 6);
 
     // A new life of the daemon records from what the ledger gave it.
     worker.daemon.stop(Duration::from_secs(15)).expect("a graceful stop");
     std::fs::remove_file(worker.node.path(TRACE)).expect("the old trace");
     worker.daemon = Daemon::start(&worker.node, &binaries, &[]).expect("a daemon");
     worker.daemon.wait_ready(READY).expect("ready");
-    let third = trace(&worker, 0);
+    let third = trace(&worker, 6);
     assert_eq!(third.start.stats().allocated, 6, "it begins with what the ledger remembers");
     assert_eq!(third.replay().outcome, Outcome::Same);
 }
