@@ -122,18 +122,20 @@ impl Pool {
 
     /// What growth is for, and how badly it is wanted.
     fn want(&self, census: &Census, verdict: &Verdict) -> Want {
-        let urgent = census.waiting.saturating_sub(census.free.saturating_add(census.coming));
+        let waiting = census.waiting.saturating_sub(census.free.saturating_add(census.coming));
         let bound = census.bound.is_some_and(|bound| bound > census.held.saturating_add(census.waiting));
         let minimum = match self.settings.warm {
             Warm::DemandDriven => 0,
             Warm::Targets { minimum, .. } => minimum,
         };
-        let urgency = match urgent {
+        let urgency = match waiting {
             0 if bound || census.total.saturating_add(census.coming) < minimum => Urgency::Minimum,
             0 => Urgency::Warm,
             _ => Urgency::Waiting,
         };
-        Want { fill: verdict.fill, ahead: verdict.ahead, urgency, urgent }
+        // Without any address the node is not ready, and no pod can come and wait.
+        let first = u32::from(census.total.saturating_add(census.coming) == 0);
+        Want { fill: verdict.fill, ahead: verdict.ahead, urgency, urgent: waiting.max(first) }
     }
 
     /// Adds what is short, as far as limits and back-offs allow: prefixes on what is there, then on a new ENI, which may
@@ -358,7 +360,7 @@ struct Want {
     /// Addresses to ask for beside what is short, where that costs no other call and no other ENI.
     ahead: u32,
     urgency: Urgency,
-    /// Addresses that pods wait for.
+    /// Addresses that pods wait for, or the one that makes the node ready.
     urgent: u32,
 }
 

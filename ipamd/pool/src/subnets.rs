@@ -232,7 +232,8 @@ impl Pool {
         Ok(Places { subnets, groups })
     }
 
-    /// How many of `short` addresses may be drawn from a subnet, in `unit`s: beyond its floor only what pods wait for.
+    /// How many of `short` addresses may be drawn from a subnet, in `unit`s: beyond its floor only what pods wait for,
+    /// and the one that makes a node ready.
     pub(crate) fn may_draw(
         &self,
         subnet: &SubnetId,

@@ -331,7 +331,8 @@ impl World {
                 let allowed = self.oracle.judge_call(self.scene(false), &call);
                 self.verdict(allowed.and_then(|()| self.judge_limits(&call)))?;
                 self.mark_zone(&call);
-                let waiting = self.pool.stats().waiting;
+                let stats = self.pool.stats();
+                let waiting = stats.waiting.max(u32::from(stats.assigned == 0));
                 let told = self.told.judge_call(self.now, &self.settings, &self.ec2, waiting, &call);
                 self.verdict(told)?;
                 self.mark_call(&call);

@@ -42,7 +42,7 @@ impl Told {
         *self = Self { cordoned: self.cordoned, ..Self::default() };
     }
 
-    /// The pool asks for a call; `waiting` pods wait.
+    /// The pool asks for a call; `waiting` pods wait, or will as soon as the node has its first address and is ready.
     ///
     /// # Errors
     /// S11, S14, S15 or L6.
@@ -85,7 +85,7 @@ impl Told {
         self.judge_struck(now, call)
     }
 
-    /// S14: beyond the floor only for pods that wait.
+    /// S14: beyond the floor only for pods that wait, and to become ready.
     fn judge_draw(
         &mut self,
         now: u64,
