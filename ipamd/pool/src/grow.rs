@@ -134,7 +134,8 @@ impl Pool {
             _ => Urgency::Waiting,
         };
         // Without any address the node is not ready, and no pod can come and wait.
-        let first = u32::from(census.total.saturating_add(census.coming) == 0);
+        let none = census.coming == 0 && self.ledger.enis().all(|(_, eni)| eni.counts.slots == 0);
+        let first = u32::from(none);
         Want { fill: verdict.fill, ahead: verdict.ahead, urgency, urgent: waiting.max(first) }
     }
 
