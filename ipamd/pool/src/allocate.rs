@@ -27,7 +27,7 @@ impl Pool {
             return;
         }
         let (started, deadline) = times;
-        if let Some(cause) = self.no_entry(&key, started) {
+        if let Some(cause) = self.no_entry(now, &key, times) {
             out.push(Effect::Reply { request, answer: Answer::Refused(cause) });
             return;
         }
@@ -55,7 +55,7 @@ impl Pool {
     }
 
     /// Why an ADD is turned away at once.
-    fn no_entry(&self, key: &SandboxKey, started: Time) -> Option<Cause> {
+    fn no_entry(&self, now: Time, key: &SandboxKey, (started, deadline): (Time, Time)) -> Option<Cause> {
         let sandbox = self.ledger.sandbox(key);
         let ended = sandbox.filter(|s| matches!(s.phase, Phase::Releasing(_))).map(|s| s.ended);
         let buried = self.requests.tombstone(key).map(|t| t.started);
@@ -64,6 +64,10 @@ impl Pool {
         }
         if sandbox.is_some_and(|s| s.phase == Phase::Allocated) {
             return None;
+        }
+        if deadline <= now {
+            // Nobody waits for it any more, and its DEL may have come and be forgotten.
+            return Some(Cause::TooSlow { waiting_for: "ipamd to take the request in" });
         }
         if let Some(reason) = self.journal.failing() {
             return Some(Cause::LedgerUnwritable { reason: reason.into() });

@@ -107,9 +107,8 @@ impl Pool {
     /// A DEL for a sandbox the ledger does not know.
     fn bury(&mut self, now: Time, request: RequestId, key: SandboxKey, started: Time, out: &mut Vec<Effect>) {
         let durable = self.journal.durable();
+        self.requests.bury_again(&key, started, now);
         if let Some(tombstone) = self.requests.tombstone_mut(&key) {
-            // The later start stays in memory only: an ADD it concerns cannot outlive this daemon (its plugin is dead).
-            tombstone.started = tombstone.started.max(started);
             if tombstone.revision <= durable {
                 out.push(Effect::Reply { request, answer: Answer::Released(Vec::new()) });
             } else if let Some(reason) = self.journal.failing() {

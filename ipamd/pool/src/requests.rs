@@ -168,7 +168,17 @@ impl Requests {
         self.tombstones.get(key)
     }
 
-    /// The tombstone of a sandbox, to change who waits for it and when its DEL started.
+    /// A repeated DEL: its tombstone is kept as long from now on as for a first one. In memory only: an ADD it concerns
+    /// cannot outlive this daemon, because its plugin is dead.
+    pub(crate) fn bury_again(&mut self, key: &SandboxKey, started: Time, now: Time) {
+        let Some(tombstone) = self.tombstones.get_mut(key) else { return };
+        tombstone.started = tombstone.started.max(started);
+        self.by_age.remove(&(tombstone.at, key.clone()));
+        tombstone.at = tombstone.at.max(now);
+        self.by_age.insert((tombstone.at, key.clone()));
+    }
+
+    /// The tombstone of a sandbox, to change who waits for it.
     pub(crate) fn tombstone_mut(&mut self, key: &SandboxKey) -> Option<&mut Tombstone> {
         self.tombstones.get_mut(key)
     }

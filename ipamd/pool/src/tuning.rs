@@ -29,8 +29,9 @@ pub(crate) const OP_PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const DESCRIBE_LAG: Duration = Duration::from_secs(10);
 
 /// A node that booted no longer ago has no EC2 calls of an earlier life of the daemon in flight, or none that a ledger
-/// of this boot would not know. *Source*: our choice.
-pub(crate) const BOOTED_LATELY: Duration = Duration::from_secs(600);
+/// of this boot would not know. *Source*: our choice; nothing is given back before it has cooled and been quiet, 30 s each
+/// by default.
+pub(crate) const BOOTED_LATELY: Duration = Duration::from_secs(60);
 
 /// Something missing from Describe is believed gone only when a Describe asked this much later misses it too.
 /// *Source*: our choice; three times the lag, because a wrong belief here costs a live pod.

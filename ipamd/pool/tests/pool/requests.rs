@@ -61,6 +61,44 @@ fn add_that_began_before_the_del_is_refused_and_a_later_one_is_a_new_life() {
     assert!(matches!(bench.answer(3), Some(Answer::Allocated { is_new: true, .. })));
 }
 
+/// S8: an ADD that sat in a queue for longer than tombstones are kept; the plugin and its sandbox are long gone.
+#[test]
+fn add_taken_in_after_its_deadline_gets_nothing_although_an_address_is_free() {
+    let mut bench = booted();
+    bench.add(1, "pod-1");
+    bench.run();
+    bench.del(2, "pod-1");
+    bench.run();
+    let started = bench.now;
+    bench.pass(700_000);
+    bench.input(Input::Timer);
+    assert_eq!(bench.pool.stats().tombstones, 0, "the DEL is forgotten");
+    assert!(bench.pool.stats().free > 0);
+    let records = bench.log.len();
+    bench.add_until(3, "pod-1", started, started.after(Duration::from_secs(75)));
+    bench.run();
+    assert!(matches!(refused(&bench, 3), Some(Cause::TooSlow { .. })));
+    assert_eq!(bench.log.len(), records, "nothing was given out");
+}
+
+/// S8: the second DEL of a sandbox comes when the first is nearly forgotten, the ADD between them after that.
+#[test]
+fn repeated_del_is_remembered_as_long_as_the_first() {
+    let mut bench = booted();
+    bench.del(1, "pod-1");
+    bench.run();
+    bench.pass(595_000);
+    let between = bench.now;
+    bench.now = between.after(Duration::from_secs(1));
+    bench.del(2, "pod-1");
+    bench.run();
+    bench.pass(20_000);
+    bench.input(Input::Timer);
+    bench.add_until(3, "pod-1", between, between.after(Duration::from_secs(75)));
+    bench.run();
+    assert!(matches!(refused(&bench, 3), Some(Cause::SandboxDeleted { .. })));
+}
+
 #[test]
 fn del_of_an_earlier_life_come_late_leaves_the_present_one_alone() {
     let mut bench = booted();
