@@ -10,25 +10,30 @@ pub mod cni;
 pub mod daemon;
 pub mod heartbeat;
 mod log;
+mod start;
 pub mod tombstone;
 mod verbs;
 
 use cni::env::{Asked, Environment, Invocation, Verb};
 use cni::error::CniError;
 use cni::{netconf, output, version};
+use start::{FAILURE, SUCCESS};
+use std::ffi::c_int;
 use std::io::Read as _;
-use std::process::ExitCode;
 
 /// Largest configuration read from stdin. *Source*: our choice; a result with its whole chain is a few KiB.
 const STDIN_MAX: u64 = 4 << 20;
 
-/// Runs the plugin: environment and stdin in, stdout and exit code out.
+/// Runs the plugin: environment and stdin in, stdout and exit code out. Libc calls this as `main`, before any thread.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main() -> c_int {
+    if !start::prepare() {
+        return FAILURE;
+    }
     match cni::env::asked(&Environment::of_process()) {
         Ok(Asked::Introduction) => {
             output::introduction();
-            ExitCode::SUCCESS
+            SUCCESS
         }
         Ok(Asked::Verb(Verb::Version, _)) => print(version::reply(&read_stdin().unwrap_or_default())),
         Ok(Asked::Verb(verb, invocation)) => run(verb, &invocation),
@@ -36,7 +41,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb, invocation: &Invocation) -> ExitCode {
+fn run(verb: Verb, invocation: &Invocation) -> c_int {
     let started = clock::Started::now();
     let stdin = match read_stdin() {
         Ok(stdin) => stdin,
@@ -49,9 +54,9 @@ fn run(verb: Verb, invocation: &Invocation) -> ExitCode {
     let mut log = log::Log::open(&conf, verb, invocation);
     let outcome = verbs::run(verb, &verbs::Call { invocation, conf: &conf, started }, &mut log);
     match outcome {
-        Ok(verbs::Done::Silent) => ExitCode::SUCCESS,
+        Ok(verbs::Done::Silent) => SUCCESS,
         Ok(verbs::Done::Wired(wired)) => match output::write(&wired.result) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => SUCCESS,
             // Nobody received the result, so nobody knows of the pod's interface.
             Err(source) => {
                 wired.undo(&mut log);
@@ -77,15 +82,15 @@ fn read_stdin() -> Result<Vec<u8>, CniError> {
     }
 }
 
-fn print(text: String) -> ExitCode {
+fn print(text: String) -> c_int {
     match output::write(&text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Ok(()) => SUCCESS,
+        Err(_) => FAILURE,
     }
 }
 
-fn fail(error: &CniError, version: &str) -> ExitCode {
+fn fail(error: &CniError, version: &str) -> c_int {
     // A closed stdout takes no words; the exit code still says it.
     let _ = output::write(&error.to_json(version));
-    ExitCode::FAILURE
+    FAILURE
 }

@@ -110,7 +110,8 @@ impl PersistExecutor {
 }
 
 /// Whether a directory lies in memory; when in doubt it does not.
-fn is_in_memory(dir: &Path) -> bool {
+#[must_use]
+pub fn is_in_memory(dir: &Path) -> bool {
     rustix::fs::statfs(dir).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS))
 }
 

@@ -9,7 +9,8 @@ use anyhow::{Context, bail, ensure};
 use podwire_e2e::report::say;
 use podwire_ipamd::clock;
 use podwire_ipamd::driver::{Driver, Handle, Message};
-use podwire_ipamd::executors::{CarryOut, mirror::Holdings, persist::PersistExecutor};
+use podwire_ipamd::executors::persist::{PersistExecutor, is_in_memory};
+use podwire_ipamd::executors::{CarryOut, mirror::Holdings};
 use podwire_ipamd::recorder::Recorder;
 use podwire_ledger::{Identity, Ledger};
 use podwire_pool::{
@@ -21,17 +22,20 @@ use tokio::sync::oneshot;
 use crate::figures::{Figures, Must, Samples};
 use crate::full_node::{add, answer, del, sandbox, seen, settings};
 
-/// Where stock nodes keep `/var/run`. *Source*: file-hierarchy(7): a tmpfs.
-const TMPFS: &str = "/run";
+/// Where a tmpfs may be: `/run` on stock nodes, `/dev/shm` where containers and small machines have none there.
+/// *Source*: file-hierarchy(7).
+const PLACES: [&str; 2] = ["/run", "/dev/shm"];
 
 /// Measures.
 ///
 /// # Errors
-/// `/run` cannot be written, or the driver does not answer.
+/// There is no tmpfs to write to, or the driver does not answer.
 pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()> {
     let rounds = if figures.quick() { 1_000 } else { 5_000 };
-    say(&format!("  {rounds} ADDs and DELs through driver, pool and ledger on {TMPFS}"));
-    let dir = tempfile::Builder::new().prefix("podwire-bench-").tempdir_in(TMPFS)?;
+    let place = PLACES.into_iter().find(|place| is_in_memory(Path::new(place)));
+    let place = place.with_context(|| format!("none of {PLACES:?} is a tmpfs: mount one"))?;
+    say(&format!("  {rounds} ADDs and DELs through driver, pool and ledger on {place}"));
+    let dir = tempfile::Builder::new().prefix("podwire-bench-").tempdir_in(place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let adds = runtime.block_on(decisions(dir.path(), rounds))?;
     let noise = Samples::noise(&adds);

@@ -338,6 +338,27 @@ fn add_with_closed_stdout_takes_everything_back() {
     });
 }
 
+/// §12 of cni-conformance: standard streams that were never open. What is opened instead, the log above all, does not get
+/// what is meant for them.
+#[test]
+fn add_without_standard_streams_writes_its_result_nowhere() {
+    on_stage(|stage| {
+        let daemon = FakeIpamd::start(&["10.0.0.101"]);
+        let runtime = runtime();
+        let sandbox = runtime.sandbox(stage, "c1", "p");
+        let by = ["/bin/sh", "-c", "exec \"$0\" >&- 2>&-"];
+        let outcome = podwire_netns::runtime::wait(runtime.spawn_by(
+            &by,
+            &runtime.env("ADD", &sandbox),
+            &runtime.conf.to_string(),
+        ));
+        assert_eq!((outcome.exit, outcome.stdout.as_str()), (Some(0), ""));
+        assert_eq!(daemon.state().held.len(), 1);
+        let log = std::fs::read_to_string("/var/log/aws-routed-eni/plugin.log").expect("a log");
+        assert!(log.contains("pod wired") && !log.contains("cniVersion"), "{log}");
+    });
+}
+
 /// §12 of cni-conformance, scenario 16: killed at any moment; DEL, with or without namespace, leaves nothing, and the pod can
 /// be made again.
 #[test]
