@@ -114,7 +114,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
-    use podwire_pool::settings::{LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
+    use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
     use podwire_pool::{BootId, InstanceId};
     use podwire_trace::{Outcome, Trace};
 
@@ -135,6 +135,7 @@ mod tests {
             cluster: None,
             subnets: SubnetPolicy { discovery: false, floor: 0 },
             leaks: LeakPolicy::Ignore,
+            leak_proof: LEAK_PROOF,
             share: Share::default(),
             gather: Duration::ZERO,
             seed: 1,

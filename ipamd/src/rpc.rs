@@ -2,5 +2,6 @@
 
 pub mod answer;
 pub mod explain;
+pub mod leaks;
 pub mod listen;
 pub mod server;

@@ -54,6 +54,7 @@ pub async fn pool_settings(
         cluster: settings.eni.cluster_name.as_deref().map(Into::into),
         subnets: SubnetPolicy { discovery: settings.eni.subnet_discovery, floor: settings.eni.subnet_floor },
         leaks: leaks(settings),
+        leak_proof: settings.eni.leak_proof,
         gather: GATHER,
         share: Share { nodes: settings.eni.ec2_nodes, percent: settings.eni.ec2_share },
     }

@@ -53,6 +53,7 @@ fn nothing_set_gives_the_documented_defaults() {
             ec2_nodes: None,
             ec2_share: 100,
             leak_dry_run: false,
+            leak_proof: Duration::from_secs(600),
             max_pods: None,
         }
     );

@@ -17,9 +17,9 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 it cannot be told (no daemon, no ledger, nothing found); \
-2 the command line is wrong; 3 told, and the node is in trouble (status, explain: it cannot serve pods; ledger: the file is damaged).
+2 the command line is wrong; 3 told, and the node is in trouble (status, explain: it cannot serve pods; ledger: the file is damaged; leaks: not all is deleted that was to be).
 
-No command needs the network or the Kubernetes API.";
+No command needs the Kubernetes API; leaks alone needs EC2, through the daemon.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -28,6 +28,9 @@ pub enum Command {
     Status(Socket),
     /// Why the pool does not grow, or why an ADD waits: causes, since when, until when, what to do. Asks the daemon.
     Explain(Socket),
+    /// What dead nodes of this cluster left behind in EC2, with a verdict and its proof. Deletes nothing without --delete.
+    /// Asks the daemon, which looks at EC2.
+    Leaks(Leaks),
     /// What the ledger holds: ENIs, addresses, sandboxes, doubts. Reads the file; needs no daemon.
     Ledger(File),
     /// Which pod holds which address. Reads the ledger's file; needs no daemon.
@@ -42,6 +45,17 @@ pub struct Socket {
     /// The daemon's socket.
     #[arg(long, env = "PODWIRE_SOCKET", default_value = podwire_proto::SOCKET_PATH)]
     pub socket: PathBuf,
+}
+
+/// What to do with what dead nodes left behind.
+#[derive(Debug, Args)]
+pub struct Leaks {
+    /// Delete the ENIs that are proven to have been left behind, 50 at most.
+    #[arg(long)]
+    pub delete: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: Socket,
 }
 
 /// Where the ledger is.

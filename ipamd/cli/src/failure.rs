@@ -16,6 +16,9 @@ pub enum Failure {
     /// It takes too long.
     #[error("the daemon on {} does not answer within {} s; its log tells why, `podwire ledger` needs no daemon", .0.display(), .1)]
     Late(PathBuf, u64),
+    /// It cannot tell now.
+    #[error("the daemon cannot tell now: {0}")]
+    Cannot(String),
     /// The ledger cannot be shown.
     #[error(transparent)]
     Ledger(#[from] ViewError),

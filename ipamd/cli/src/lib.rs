@@ -1,7 +1,7 @@
 //! The operator's command `podwire`: what podwire does on this node, and why.
 //!
 //! It reads the ledger's file without touching it, or asks the running daemon over its socket; it decides nothing and
-//! changes nothing. Every command prints a table for people or, with `--json`, one JSON document for programs. Texts
+//! changes nothing itself: what is to be changed it orders from the daemon, which has the evidence and EC2's budget. Every command prints a table for people or, with `--json`, one JSON document for programs. Texts
 //! that come from outside (pod names above all) are escaped before they reach a terminal.
 
 pub mod args;
@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod explain;
 pub mod failure;
 pub mod history;
+pub mod leaks;
 pub mod ledger;
 pub mod output;
 pub mod pods;
@@ -54,6 +55,7 @@ fn answer(cli: &Cli, out: &mut dyn Write) -> Result<Verdict, Failure> {
     match &cli.command {
         Command::Status(socket) => status::run(&socket.socket, cli.json, out),
         Command::Explain(socket) => explain::run(&socket.socket, cli.json, out),
+        Command::Leaks(asked) => leaks::run(&asked.socket.socket, asked.delete, cli.json, out),
         Command::Ledger(file) => ledger::run(file.path(), cli.json, out),
         Command::Pods(file) => pods::run(file.path(), cli.json, out),
         Command::History(asked) => history::run(asked.file.path(), &asked.of, cli.json, out),

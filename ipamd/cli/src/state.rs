@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use podwire_ledger::View;
 use podwire_pool::record::{EniRecord, EniStage};
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, EniId, GrowBy, InstanceId, PodRef, Pool, Record, SandboxKey, Time};
 
 use crate::clock::Clock;
@@ -179,6 +179,7 @@ fn settings(instance: &InstanceId, boot: &BootId, cooldown: Option<Duration>) ->
         cluster: None,
         subnets: SubnetPolicy::default(),
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: Duration::ZERO,
         seed: 0,

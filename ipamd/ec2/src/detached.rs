@@ -1,44 +1,13 @@
 //! What dead nodes left behind: detached ENIs, and whether their owners still exist. Finds; the pool decides.
 
 use aws_sdk_ec2::types::InstanceStateName;
-use podwire_pool::{Ec2Failure, InstanceId, LeakVerdict, ObservedEni, leak_verdict};
+use podwire_pool::{InstanceId, ObservedEni};
 
 use crate::client::{Ec2Client, filter};
 use crate::failure::Failed;
 use crate::tags::{CLUSTER_TAG, INSTANCE_TAG};
 
-/// Owners asked for in one request. *Source*: EC2 user guide, "Filter API results": 200 values at most; half of them.
-const OWNERS_MAX: usize = 100;
-
 impl Ec2Client {
-    /// Detached ENIs of this cluster with what is to be said of each, for people: a look that changes nothing. The daemon
-    /// deletes only what two such looks, some time apart, call leaked.
-    ///
-    /// # Errors
-    /// ENIs or instances cannot be described.
-    pub async fn detached(&self) -> Result<Vec<(ObservedEni, LeakVerdict)>, Ec2Failure> {
-        let cluster = self.options.tags.cluster.as_deref();
-        let seen = self.find_detached().await?;
-        let mut owners: Vec<InstanceId> = seen
-            .iter()
-            .filter_map(|eni| match leak_verdict(eni, cluster, &[]) {
-                LeakVerdict::Leaked(owner) | LeakVerdict::OwnerAlive(owner) => Some(owner),
-                LeakVerdict::InUse | LeakVerdict::NotOurs | LeakVerdict::OtherCluster => None,
-            })
-            .collect();
-        owners.sort_unstable();
-        owners.dedup();
-        let mut alive = Vec::new();
-        for part in owners.chunks(OWNERS_MAX) {
-            alive.extend(self.existing(part).await?);
-        }
-        let judged = seen.into_iter().map(|eni| {
-            let verdict = leak_verdict(&eni, cluster, &alive);
-            (eni, verdict)
-        });
-        Ok(judged.collect())
-    }
-
     /// Detached ENIs of this cluster's nodes; where the cluster has no name, of this instance alone.
     /// *Source* of the description: incumbent-behaviour §5.7 (it keeps ENIs of other programs out that copied the tags).
     pub(crate) async fn find_detached(&self) -> Result<Vec<ObservedEni>, Failed> {

@@ -247,6 +247,7 @@ impl Pool {
     pub(crate) fn abandon(&mut self, request: RequestId) {
         match self.requests.leave(request) {
             Some(Asked::Add(key, _) | Asked::Del(key)) => self.forget_caller(&key, request),
+            Some(Asked::Leaks) => self.forget_leak_asker(request),
             Some(Asked::Gc) | None => {}
         }
     }

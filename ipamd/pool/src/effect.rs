@@ -9,6 +9,7 @@ use crate::ids::{
     AttachmentId, DeviceIndex, EniId, GroupId, InstanceId, Mac, NetworkCard, OpId, RequestId, Revision,
     SandboxKey, SubnetId,
 };
+use crate::leaks::LeakReport;
 use crate::record::Record;
 
 /// One thing to carry out. Order matters: carry them out in the order they were given.
@@ -68,11 +69,13 @@ pub enum Answer {
     Released(Vec<IpAddr>),
     /// These sandboxes were collected.
     Collected(Vec<SandboxKey>),
+    /// What dead nodes left behind, as a look just now shows it.
+    Leaks(LeakReport),
     /// It cannot be done.
     Refused(Cause),
 }
 
-crate::text::variants!(Answer { Allocated { addresses, is_new, eni, card, device }, Released(a), Collected(a), Refused(a) });
+crate::text::variants!(Answer { Allocated { addresses, is_new, eni, card, device }, Released(a), Collected(a), Leaks(a), Refused(a) });
 
 /// How much to add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -21,6 +21,8 @@ crate::text::wraps!(Slot);
 
 /// Tag that says which node an ENI belongs to. *Source*: incumbent-behaviour §5.6.
 pub(crate) const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
+/// Tag that says when an ENI was made. *Source*: incumbent-behaviour §5.6.
+pub(crate) const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
 /// Tag that keeps an ENI out of our hands. *Source*: incumbent-behaviour §5.6.
 pub(crate) const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
 /// Tag of ours: the operation that created the ENI, so that one created with an unknown outcome is found again.

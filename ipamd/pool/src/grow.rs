@@ -24,6 +24,9 @@ impl Pool {
     pub(crate) fn tend_ec2(&mut self, now: Time, out: &mut Vec<Effect>) {
         if self.stopping || self.journal.failing().is_some() {
             self.growth = Growth::Halted;
+            let unwritable = |reason: &str| Cause::LedgerUnwritable { reason: reason.into() };
+            let cause = self.journal.failing().map_or(Cause::Stopping, unwritable);
+            self.refuse_leak_askers(&cause, out);
             return;
         }
         self.budget.begin(now, &mut self.jitter);

@@ -87,6 +87,13 @@ pub enum Input {
     },
     /// Under custom networking: where new ENIs go (the node's ENIConfig). `None`: there is none, and no ENI is made.
     EniConfig(Option<EniConfig>),
+    /// Somebody asks what dead nodes left behind. Answered with [`crate::Answer::Leaks`] after a look at EC2.
+    Leaks {
+        /// Who waits.
+        request: RequestId,
+        /// Delete what is proven to have been left behind, also where the daemon would only name it.
+        delete: bool,
+    },
     /// Whether the node is cordoned or about to end. While it is, nothing is detached and nothing is given back: an
     /// instance that ends between a detach and its delete leaves the ENI behind (pain-points C36).
     Cordoned(bool),
@@ -107,7 +114,7 @@ pub struct EniConfig {
 
 crate::text::fields!(EniConfig { subnet, groups });
 
-crate::text::variants!(Input { Allocate { request, sandbox, pod, started, deadline }, Abandon { request }, Release { request, sandbox, started }, Collect { request, network, valid, started }, Persisted { revision }, PersistFailed { revision, reason }, Ec2 { op, outcome }, Host { op, outcome }, Observed(a), Demand { bound }, EniConfig(a), Cordoned(a), Timer, Stop });
+crate::text::variants!(Input { Allocate { request, sandbox, pod, started, deadline }, Abandon { request }, Release { request, sandbox, started }, Collect { request, network, valid, started }, Persisted { revision }, PersistFailed { revision, reason }, Ec2 { op, outcome }, Host { op, outcome }, Observed(a), Demand { bound }, EniConfig(a), Leaks { request, delete }, Cordoned(a), Timer, Stop });
 
 /// Who looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,7 +6,7 @@
 //! two looks at least, whatever anybody's wall clock says.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::address::State;
@@ -14,26 +14,23 @@ use crate::backoff::{Action, cause_of};
 use crate::budget::Urgency;
 use crate::cause::Cause;
 use crate::effect::{Ec2Call, Effect};
-use crate::eni::{TAG_INSTANCE, TAG_NO_MANAGE, tag};
-use crate::ids::{EniId, InstanceId};
+use crate::eni::{TAG_CREATED_AT, TAG_INSTANCE, tag};
+use crate::ids::{EniId, InstanceId, RequestId, SubnetId};
 use crate::input::{Ec2Failure, FailureClass, ObservedEni};
 use crate::jitter::Jitter;
-use crate::machine::Pool;
+use crate::machine::{Growth, Pool};
 use crate::ops::About;
 use crate::planted::Bug;
 use crate::settings::LeakPolicy;
 use crate::time::Time;
 
-/// Tag with the cluster's name. *Source*: incumbent-behaviour §5.6.
-const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
-/// Who made an ENI, on EKS. *Source*: incumbent-behaviour §5.6.
-const TAG_OWNER: &str = "eks:eni:owner";
-/// That tag's value on ENIs of this kind. *Source*: incumbent-behaviour §5.6.
-const OWNER: &str = "amazon-vpc-cni";
+mod order;
+mod verdict;
 
-/// Time between the first look that finds a leak and the one that proves it. *Source*: our choice; the incumbent's age
-/// is 5 min, and EC2's describes agree within seconds.
-const PROVEN_AFTER: Duration = Duration::from_secs(600);
+pub use order::LeakReport;
+pub use verdict::LeakVerdict;
+pub(crate) use verdict::leak_verdict;
+
 /// The routine look. *Source*: design §7 (daily); never two within a day.
 const EVERY: (Duration, Duration) = (Duration::from_secs(86_400), Duration::from_secs(90_000));
 /// The first one of a life: anywhere in this span, so that daemons that start together do not look together.
@@ -44,91 +41,74 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1_800), Duration::from_
 /// Owners asked for at once. *Source*: EC2 user guide, "Filter API results": 200 values in a request; half of them.
 const OWNERS_MAX: usize = 100;
 
-/// What is to be said of a detached ENI.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeakVerdict {
-    /// It was left behind by this instance, which is gone.
-    Leaked(InstanceId),
-    /// Its owner exists.
-    OwnerAlive(InstanceId),
-    /// It is attached, or on its way.
-    InUse,
-    /// It is no plain ENI, somebody else's, or marked as not to be managed.
-    NotOurs,
-    /// It is another cluster's, or the cluster's name is not known: then nobody can tell.
-    OtherCluster,
+/// A detached ENI, as the newest looks show it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LeakRow {
+    /// Which.
+    pub eni: EniId,
+    /// Its subnet.
+    pub subnet: SubnetId,
+    /// Its own address.
+    pub address: IpAddr,
+    /// When it was made, as its tag says: for people, nothing rests on it.
+    pub created_at: Option<Box<str>>,
+    /// What is to be said of it; `None` while EC2 has not told whether its owner exists.
+    pub verdict: Option<LeakVerdict>,
+    /// Since when it is known to have no living owner.
+    pub since: Option<Time>,
+    /// Seen so twice, long enough apart.
+    pub proven: bool,
+    /// It was deleted since.
+    pub deleted: bool,
+    /// Why it could not be deleted.
+    pub failure: Option<Cause>,
 }
 
-impl fmt::Display for LeakVerdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Leaked(owner) => write!(f, "leaked: its owner {owner} does not exist any more"),
-            Self::OwnerAlive(owner) => write!(f, "kept: its owner {owner} exists"),
-            Self::InUse => f.write_str("kept: it is attached"),
-            Self::NotOurs => f.write_str("kept: it was not made by a node of this kind"),
-            Self::OtherCluster => f.write_str("kept: it does not carry this cluster's tag"),
+crate::text::fields!(LeakRow { eni, subnet, address, created_at, verdict, since, proven, deleted, failure });
+
+impl LeakRow {
+    fn of(seen: &ObservedEni) -> Self {
+        Self {
+            eni: seen.id.clone(),
+            subnet: seen.subnet.clone(),
+            address: seen.primary,
+            created_at: tag(seen, TAG_CREATED_AT).map(Into::into),
+            verdict: None,
+            since: None,
+            proven: false,
+            deleted: false,
+            failure: None,
         }
     }
+
+    /// Left behind beyond doubt, and still there.
+    fn to_delete(&self) -> bool {
+        self.proven && !self.deleted && matches!(self.verdict, Some(LeakVerdict::Leaked(_)))
+    }
+
+    /// What was learned of it counts no longer: it is proven anew, or not at all.
+    fn begin_anew(&mut self) {
+        (self.since, self.proven) = (None, false);
+    }
 }
 
-/// Judges a detached ENI as EC2 describes it; `alive` are the instances that exist among the owners asked for.
-#[must_use]
-pub fn leak_verdict(seen: &ObservedEni, cluster: Option<&str>, alive: &[InstanceId]) -> LeakVerdict {
-    if seen.attached || seen.attachment.is_some() || seen.instance.is_some() {
-        return LeakVerdict::InUse;
-    }
-    let plain = seen.kind.as_deref().is_some_and(|kind| kind == "interface");
-    let theirs = tag(seen, TAG_OWNER).is_some_and(|owner| owner != OWNER);
-    if !plain || theirs || tag(seen, TAG_NO_MANAGE).is_some() {
-        return LeakVerdict::NotOurs;
-    }
-    let Some(owner) = tag(seen, TAG_INSTANCE).filter(|id| id.starts_with("i-")).map(InstanceId::new) else {
-        return LeakVerdict::NotOurs;
-    };
-    if cluster.is_none_or(|name| tag(seen, TAG_CLUSTER) != Some(name)) {
-        return LeakVerdict::OtherCluster;
-    }
-    if alive.contains(&owner) { LeakVerdict::OwnerAlive(owner) } else { LeakVerdict::Leaked(owner) }
-}
-
-/// One that may have been left behind.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Suspect {
-    owner: InstanceId,
-    /// When it was first found with a dead owner.
-    since: Option<Time>,
-    /// Found twice, long enough apart.
-    proven: bool,
-}
-
-crate::text::fields!(Suspect { owner, since, proven });
-
-/// What the looks found.
+/// What the looks found, and who asked for one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(crate) struct Leaks {
     next: Option<Time>,
-    suspects: BTreeMap<EniId, Suspect>,
-    /// The newest look, whose owners are to be asked for.
-    to_judge: Vec<Found>,
+    /// What the newest look showed.
+    rows: BTreeMap<EniId, LeakRow>,
+    /// Owners of these rows that EC2 is to be asked for.
+    to_judge: BTreeMap<EniId, InstanceId>,
+    /// People who wait for a look.
+    askers: Vec<RequestId>,
+    /// They came after the last look had begun.
+    fresh: bool,
+    /// How many proven leaks may still be deleted by their order.
+    ordered: u32,
 }
 
-crate::text::fields!(Leaks { next, suspects, to_judge });
-
-/// A detached ENI with its owner, until that one's fate is known.
-type Found = (EniId, InstanceId);
-
-/// A suspect, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeakRow {
-    /// Which ENI.
-    pub eni: EniId,
-    /// Whose it was.
-    pub owner: InstanceId,
-    /// Since when it is known to have no living owner.
-    pub since: Option<Time>,
-    /// It is proven, and deleted next unless that is switched off.
-    pub proven: bool,
-}
+crate::text::fields!(Leaks { next, rows, to_judge, askers, fresh, ordered });
 
 impl Leaks {
     /// Plans the first look.
@@ -143,8 +123,8 @@ impl Leaks {
         self.next
     }
 
-    fn proven(&self) -> Option<(&EniId, &Suspect)> {
-        self.suspects.iter().find(|(_, suspect)| suspect.proven)
+    fn next_to_delete(&self) -> Option<EniId> {
+        self.rows.values().find(|row| row.to_delete()).map(|row| row.eni.clone())
     }
 }
 
@@ -152,41 +132,53 @@ impl Pool {
     /// The next step of the search: look, ask for the owners, delete what is proven. One call at a time.
     pub(crate) fn tend_leaks(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.leaks.begin(now, &mut self.jitter);
-        let busy = |about: &About| {
-            matches!(about, About::FindDetached | About::DescribeInstances { .. } | About::DeleteLeak { .. })
-        };
-        if self.cordoned || self.requests.queued() > 0 || self.ops.any(busy) {
+        if self.ops.any(About::seeks_leaks) {
             return;
         }
-        let due = self.leaks.next.is_some_and(|at| at <= now);
-        if let Some((eni, _)) = self.leaks.proven()
-            && self.settings.leaks == LeakPolicy::Delete
-        {
-            let eni = eni.clone();
-            let call = Ec2Call::Delete { eni: eni.clone() };
-            self.leak_call(now, About::DeleteLeak { eni }, call, out);
-        } else if !self.leaks.to_judge.is_empty() {
-            let mut ids: Vec<InstanceId> = self.leaks.to_judge.iter().map(|(_, o)| o.clone()).collect();
-            ids.sort_unstable();
-            ids.dedup();
-            ids.truncate(OWNERS_MAX);
-            self.leak_call(
-                now,
-                About::DescribeInstances { ids: ids.clone() },
-                Ec2Call::DescribeInstances { ids },
-                out,
-            );
-        } else if due {
-            self.leak_call(now, About::FindDetached, Ec2Call::FindDetached, out);
+        // Pods go first, as long as anything can be done for them. *Why* not for ever: where a subnet is full of what
+        // dead nodes left behind, pods wait for the very thing that the search brings.
+        let pods_first = self.requests.queued() > 0 && !matches!(self.growth, Growth::Waiting(..));
+        if self.leaks.askers.is_empty() && (self.cordoned || pods_first) {
+            return;
+        }
+        let Some((about, call)) = self.next_leak_step(now) else {
+            self.answer_leak_askers(None, out);
+            return;
+        };
+        if matches!(about, About::DeleteLeak { .. }) && self.leaks.ordered == 0 {
+            // The daemon's own business: who asked does not wait for it.
+            self.answer_leak_askers(None, out);
+        }
+        match self.closed(Action::of(&call), Urgency::Leaks, now) {
+            None => self.leak_call(now, about, call, out),
+            Some((_, cause)) => self.answer_leak_askers(Some(cause), out),
         }
     }
 
-    fn leak_call(&mut self, now: Time, about: About, call: Ec2Call, out: &mut Vec<Effect>) {
-        let action = Action::of(&call);
-        if self.closed(action, Urgency::Leaks, now).is_some() {
-            return;
+    fn next_leak_step(&self, now: Time) -> Option<(About, Ec2Call)> {
+        let due = self.leaks.next.is_some_and(|at| at <= now);
+        if self.leaks.fresh || (due && self.leaks.to_judge.is_empty()) {
+            return Some((About::FindDetached, Ec2Call::FindDetached));
         }
-        self.budget.take(action, now);
+        if !self.leaks.to_judge.is_empty() {
+            let mut ids: Vec<InstanceId> = self.leaks.to_judge.values().cloned().collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids.truncate(OWNERS_MAX);
+            return Some((About::DescribeInstances { ids: ids.clone() }, Ec2Call::DescribeInstances { ids }));
+        }
+        let may = self.settings.leaks == LeakPolicy::Delete || self.leaks.ordered > 0;
+        let eni = self.leaks.next_to_delete().filter(|_| may)?;
+        Some((About::DeleteLeak { eni: eni.clone() }, Ec2Call::Delete { eni }))
+    }
+
+    fn leak_call(&mut self, now: Time, about: About, call: Ec2Call, out: &mut Vec<Effect>) {
+        if about == About::FindDetached {
+            self.leaks.fresh = false;
+        } else if matches!(about, About::DeleteLeak { .. }) {
+            self.leaks.ordered = self.leaks.ordered.saturating_sub(1);
+        }
+        self.budget.take(Action::of(&call), now);
         let op = self.ops.open(about, now, None);
         out.push(Effect::Ec2 { op, call });
     }
@@ -201,22 +193,29 @@ impl Pool {
                 self.meet(now, eni, &State::Cooling { since: now, sandbox: None }, out);
             }
         }
-        let cluster = self.settings.cluster.as_deref();
-        let candidates: Vec<Found> = seen
-            .iter()
-            .filter_map(|eni| match leak_verdict(eni, cluster, &[]) {
-                LeakVerdict::Leaked(owner) | LeakVerdict::OwnerAlive(owner) if owner != ours => {
-                    Some((eni.id.clone(), owner))
+        let judges = self.settings.leaks != LeakPolicy::Ignore || !self.leaks.askers.is_empty();
+        let mut known = std::mem::take(&mut self.leaks.rows);
+        self.leaks.to_judge.clear();
+        for eni in seen {
+            let mut row = known.remove(&eni.id).unwrap_or_else(|| LeakRow::of(eni));
+            // EC2 still lists it: deleted it is not, or this answer is from before.
+            (row.deleted, row.failure) = (false, None);
+            let verdict = leak_verdict(eni, self.settings.cluster.as_deref(), &[]);
+            row.verdict = match verdict.owner() {
+                Some(owner) if *owner == ours => Some(LeakVerdict::OwnerAlive(ours.clone())),
+                Some(owner) => {
+                    if judges {
+                        self.leaks.to_judge.insert(eni.id.clone(), owner.clone());
+                    }
+                    None
                 }
-                LeakVerdict::Leaked(_)
-                | LeakVerdict::OwnerAlive(_)
-                | LeakVerdict::InUse
-                | LeakVerdict::NotOurs
-                | LeakVerdict::OtherCluster => None,
-            })
-            .collect();
-        self.leaks.suspects.retain(|id, _| candidates.iter().any(|(found, _)| found == id));
-        self.leaks.to_judge = if self.settings.leaks == LeakPolicy::Ignore { Vec::new() } else { candidates };
+                None => Some(verdict),
+            };
+            if row.verdict.is_some() {
+                row.begin_anew();
+            }
+            self.leaks.rows.insert(eni.id.clone(), row);
+        }
     }
 
     /// Which of the owners asked for exist.
@@ -228,42 +227,43 @@ impl Pool {
         out: &mut Vec<Effect>,
     ) {
         let trusting = self.planted(Bug::IgnoresOwner);
-        let (judged, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leaks.to_judge)
+        let proof = self.settings.leak_proof;
+        let deleted = self.settings.leaks == LeakPolicy::Delete || self.leaks.ordered > 0;
+        let mut again = false;
+        let (judged, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.leaks.to_judge)
             .into_iter()
             .partition(|(_, owner)| asked.contains(owner));
         self.leaks.to_judge = rest;
-        let mut again = false;
         for (eni, owner) in judged {
+            let Some(row) = self.leaks.rows.get_mut(&eni) else { continue };
             if alive.contains(&owner) && !trusting {
-                self.leaks.suspects.remove(&eni);
+                row.verdict = Some(LeakVerdict::OwnerAlive(owner));
+                row.begin_anew();
                 continue;
             }
-            let known = self.leaks.suspects.entry(eni.clone()).or_insert_with(|| Suspect {
-                owner: owner.clone(),
-                since: None,
-                proven: false,
-            });
-            let since = *known.since.get_or_insert(now);
-            let proven = now.since(since) >= PROVEN_AFTER || trusting;
-            if proven && !known.proven {
-                let deleted = self.settings.leaks == LeakPolicy::Delete;
+            row.verdict = Some(LeakVerdict::Leaked(owner.clone()));
+            let since = *row.since.get_or_insert(now);
+            let proven = now.since(since) >= proof || trusting;
+            if proven && !row.proven {
                 out.push(Effect::Explain(Cause::LeakedEni { eni, owner, deleted }));
             }
-            known.proven |= proven;
-            again |= !proven;
+            row.proven |= proven;
+            again |= !row.proven;
         }
         if again {
-            let next = now.after(PROVEN_AFTER);
+            let next = now.after(proof);
             self.leaks.next = Some(self.leaks.next.map_or(next, |at| at.min(next)));
         }
     }
 
     /// A proven leak is deleted.
     pub(crate) fn leak_deleted(&mut self, eni: &EniId) {
-        self.leaks.suspects.remove(eni);
+        if let Some(row) = self.leaks.rows.get_mut(eni) {
+            row.deleted = true;
+        }
     }
 
-    /// A step failed. A leak that cannot be deleted is forgotten: the next look finds it again.
+    /// A step failed. A leak that cannot be deleted has to be proven anew.
     pub(crate) fn leak_failed(
         &mut self,
         now: Time,
@@ -272,12 +272,32 @@ impl Pool {
         out: &mut Vec<Effect>,
     ) {
         let Some(action) = Action::about(about) else { return };
-        if failure.class == FailureClass::Throttled {
-            return;
-        }
         let cause = cause_of(action, failure, None);
         if let About::DeleteLeak { eni } = about {
-            self.leaks.suspects.remove(eni);
+            if let Some(row) = self.leaks.rows.get_mut(eni) {
+                row.deleted = failure.class == FailureClass::NotFound;
+                row.failure = (!row.deleted).then(|| cause.clone());
+                if failure.class != FailureClass::Throttled {
+                    row.begin_anew();
+                }
+            }
+        } else {
+            self.refuse_leak_askers(&cause, out);
+        }
+        match failure.class {
+            // It is tried again when the budget allows.
+            FailureClass::Throttled => return,
+            // The other ENIs would be refused just so.
+            FailureClass::Denied => {
+                self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
+            }
+            FailureClass::SubnetExhausted
+            | FailureClass::SubnetFragmented
+            | FailureClass::LimitExceeded
+            | FailureClass::NotFound
+            | FailureClass::Busy
+            | FailureClass::Invalid
+            | FailureClass::Unknown => {}
         }
         self.leaks.to_judge.clear();
         self.leaks.next = Some(now.after(self.jitter.between(AGAIN.0, AGAIN.1)));
@@ -286,15 +306,9 @@ impl Pool {
         }
     }
 
-    /// ENIs that dead nodes may have left behind, as far as this node has looked.
+    /// Detached ENIs of this cluster, as far as this node has looked.
     #[must_use]
     pub fn leaks(&self) -> Vec<LeakRow> {
-        let rows = self.leaks.suspects.iter().map(|(eni, suspect)| LeakRow {
-            eni: eni.clone(),
-            owner: suspect.owner.clone(),
-            since: suspect.since,
-            proven: suspect.proven,
-        });
-        rows.collect()
+        self.leaks.rows.values().cloned().collect()
     }
 }

@@ -61,7 +61,7 @@ pub use input::{
     SnapshotSource,
 };
 pub use invariants::Violation;
-pub use leaks::{LeakRow, LeakVerdict, leak_verdict};
+pub use leaks::{LeakReport, LeakRow, LeakVerdict};
 pub use machine::Pool;
 #[cfg(feature = "planted")]
 pub use planted::Bug;

@@ -216,6 +216,7 @@ impl Pool {
             },
             Input::Demand { bound } => self.demand.bound = bound,
             Input::EniConfig(config) => self.eni_config = config,
+            Input::Leaks { request, delete } => self.ask_for_leaks(request, delete, effects),
             Input::Cordoned(cordoned) => self.cordoned = cordoned,
             Input::Timer => {}
             Input::Stop => self.stopping = true,

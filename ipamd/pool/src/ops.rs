@@ -79,6 +79,11 @@ pub(crate) enum About {
 crate::text::variants!(About { Assign { slot, by }, Unassign { slot, nets }, Create { subnet, with }, Attach { slot }, Terminate { slot }, Detach { slot }, Delete { slot }, SetGroups { slot, groups }, DescribeSubnets, FindDetached, DescribeInstances { ids }, DeleteLeak { eni }, Describe { also }, Configure { slot, sources }, AddSources { slot, nets }, RemoveSources { slot, nets }, RemoveEni { slot }, Flush { address, tries } });
 
 impl About {
+    /// Whether it is a step of the search for what dead nodes left behind.
+    pub(crate) const fn seeks_leaks(&self) -> bool {
+        matches!(self, Self::FindDetached | Self::DescribeInstances { .. } | Self::DeleteLeak { .. })
+    }
+
     /// The ENI it is about.
     pub(crate) const fn slot(&self) -> Option<Slot> {
         match self {

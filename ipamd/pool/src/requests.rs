@@ -15,9 +15,11 @@ pub(crate) enum Asked {
     Del(SandboxKey),
     /// A collection.
     Gc,
+    /// A look at what dead nodes left behind.
+    Leaks,
 }
 
-crate::text::variants!(Asked { Add(a, b), Del(a), Gc });
+crate::text::variants!(Asked { Add(a, b), Del(a), Gc, Leaks });
 
 /// A sandbox without an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

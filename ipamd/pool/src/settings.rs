@@ -8,6 +8,10 @@ use crate::ids::{BootId, InstanceId};
 /// other, EC2 needs 300 ms for an assignment (design §7, EC2 model).
 pub const GATHER: Duration = Duration::from_millis(20);
 
+/// What [`Settings::leak_proof`] is in the product unless set otherwise. *Source*: our choice; the incumbent's age is
+/// 5 min, and EC2's describes agree within seconds.
+pub const LEAK_PROOF: Duration = Duration::from_secs(600);
+
 /// Everything the pool is told.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -38,6 +42,8 @@ pub struct Settings {
     pub subnets: SubnetPolicy,
     /// What happens to ENIs that dead nodes left behind.
     pub leaks: LeakPolicy,
+    /// How long after a first look a second one proves that an ENI was left behind.
+    pub leak_proof: Duration,
     /// This node's part of the account's EC2 budget.
     pub share: Share,
     /// How long no other pod must have come before EC2 is asked for more, so that pods that start together cost one
@@ -62,6 +68,7 @@ crate::text::fields!(Settings {
     cluster,
     subnets,
     leaks,
+    leak_proof,
     share,
     gather,
     seed

@@ -50,7 +50,7 @@ pub fn to_release(answer: &Answer) -> v1::ReleaseResponse {
             Outcome::Released(v1::Released { addresses: addresses.iter().map(ToString::to_string).collect() })
         }
         Answer::Refused(cause) => Outcome::Failure(failure(cause)),
-        Answer::Allocated { .. } | Answer::Collected(_) => Outcome::Failure(mismatch()),
+        Answer::Allocated { .. } | Answer::Collected(_) | Answer::Leaks(_) => Outcome::Failure(mismatch()),
     };
     v1::ReleaseResponse { outcome: Some(outcome) }
 }
@@ -70,14 +70,14 @@ pub fn to_collect(answer: &Answer, network: &str) -> v1::CollectResponse {
         Answer::Refused(cause) => {
             v1::CollectResponse { collected: Vec::new(), failure: Some(failure(cause)), held: 0 }
         }
-        Answer::Allocated { .. } | Answer::Released(_) => {
+        Answer::Allocated { .. } | Answer::Released(_) | Answer::Leaks(_) => {
             v1::CollectResponse { collected: Vec::new(), failure: Some(mismatch()), held: 0 }
         }
     }
 }
 
 /// The pool answered a question nobody asked: a defect, reported instead of hidden.
-fn mismatch() -> v1::Failure {
+pub(super) fn mismatch() -> v1::Failure {
     refusal("internal", "ipamd answered another question than was asked; please report this".into(), true)
 }
 

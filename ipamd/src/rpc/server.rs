@@ -13,12 +13,15 @@ use tonic::{Request, Response, Status};
 use crate::clock;
 use crate::driver::{Gone, Handle, Message};
 use crate::executors::links::LinkReaper;
-use crate::rpc::{answer, explain};
+use crate::rpc::{answer, explain, leaks};
 
 /// Longest patience a plugin may ask for. *Source*: our choice; the plugin's own default is 75 s (design §7).
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
 /// How long a release or collection may take before the caller is told to come again. *Source*: design §7, DEL 20 s.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a look at EC2, and what follows from it, may take. *Source*: our choice; a person waits.
+const LOOK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -190,6 +193,19 @@ impl Ipam for IpamService {
         let explanation = answer.await.map_err(|_| gone(Gone))?;
         Ok(Response::new(explain::response(&explanation)))
     }
+
+    async fn leaks(&self, request: Request<v1::LeaksRequest>) -> Result<Response<v1::LeaksResponse>, Status> {
+        let delete = request.into_inner().delete;
+        tracing::info!(delete, "somebody asks what dead nodes left behind");
+        let asked = self.ask(|request| Input::Leaks { request, delete });
+        let answer = tokio::time::timeout(LOOK_PATIENCE, asked).await;
+        let late = || {
+            Status::deadline_exceeded(
+                "EC2 answers slowly; nothing more is deleted by this order, give it again later",
+            )
+        };
+        Ok(Response::new(leaks::response(&answer.map_err(|_| late())?.map_err(gone)?)))
+    }
 }
 
 fn sandbox(wire: Option<v1::Sandbox>) -> Result<(SandboxKey, String), Status> {
@@ -235,7 +251,7 @@ fn log_add(sandbox: &SandboxKey, pod: &PodRef, answer: &Answer, took: Duration) 
             sandbox = %sandbox.container_id, ifname = %sandbox.ifname, pod_namespace = namespace, pod_name = name,
             cause = cause.name(), duration_ms, "refused: {cause}"
         ),
-        Answer::Released(_) | Answer::Collected(_) => {
+        Answer::Released(_) | Answer::Collected(_) | Answer::Leaks(_) => {
             tracing::error!("an ADD was answered as something else")
         }
     }

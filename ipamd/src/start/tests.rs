@@ -1,7 +1,7 @@
 use podwire_hostnet::{UnmarkedLink, pod_suffix};
 use podwire_ledger::ipam_json::Allocation;
 use podwire_ledger::{Aside, Recovered};
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, InstanceId, PodRef, Record, Revision, SandboxKey, Time};
 
 use super::*;
@@ -39,6 +39,7 @@ pub(crate) fn settings() -> Settings {
         cluster: None,
         subnets: SubnetPolicy::default(),
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: Duration::ZERO,
         seed: 1,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
 use podwire_pool::{
     AttachmentId, BootId, DeviceIndex, Ec2Answer, Ec2Failure, EniConfig, EniId, FailureClass, GroupId, Input,
     InstanceId, Mac, NetworkCard, ObservedEni, ObservedSubnet, OpId, PodRef, Pool, RequestId, Revision,
@@ -153,6 +153,8 @@ fn input() -> impl Strategy<Value = Input> {
             }
         ),
         any::<bool>().prop_map(Input::Cordoned),
+        (any::<u64>(), any::<bool>())
+            .prop_map(|(request, delete)| Input::Leaks { request: RequestId(request), delete }),
         Just(Input::Timer),
         Just(Input::Stop),
     ]
@@ -173,6 +175,7 @@ fn settings() -> Settings {
         cluster: None,
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: Duration::from_millis(20),
         seed: 7,

@@ -261,7 +261,7 @@ impl Engine {
                 self.refused += 1;
                 self.plan(self.now + millis(self.model.retry), Event::Add(number));
             }
-            Answer::Released(_) | Answer::Collected(_) => {}
+            Answer::Released(_) | Answer::Collected(_) | Answer::Leaks(_) => {}
         }
     }
 

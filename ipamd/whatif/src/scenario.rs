@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podwire_config::Limits;
 use podwire_pool::settings::{
-    GATHER, LeakPolicy, Limits as PoolLimits, Mode, Settings, Share, SubnetPolicy, Warm,
+    GATHER, LEAK_PROOF, LeakPolicy, Limits as PoolLimits, Mode, Settings, Share, SubnetPolicy, Warm,
 };
 use podwire_pool::{BootId, InstanceId};
 
@@ -108,6 +108,7 @@ impl Node {
             cluster: None,
             subnets: SubnetPolicy::default(),
             leaks: LeakPolicy::default(),
+            leak_proof: LEAK_PROOF,
             share: Share::default(),
             gather: GATHER,
             seed: 1,

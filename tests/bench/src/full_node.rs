@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
 use podwire_pool::{
     AttachmentId, BootId, DeviceIndex, Ec2Answer, Ec2Call, EniId, GroupId, Input, InstanceId, Mac,
     NetworkCard, ObservedEni, OpId, PodRef, RequestId, SandboxKey, Snapshot, SnapshotSource, SubnetId, Time,
@@ -32,6 +32,7 @@ pub(crate) fn settings(cooldown: Duration) -> Settings {
         cluster: None,
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: Duration::ZERO,
         seed: 1,

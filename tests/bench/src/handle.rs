@@ -124,7 +124,10 @@ impl Bench {
                     Effect::Ec2 { op, call } => todo.push_back(answer(op, &call)?),
                     Effect::Host { op, .. } => todo.push_back(Input::Host { op, outcome: Ok(()) }),
                     Effect::Reply { answer: Answer::Allocated { .. }, .. } => self.served += 1,
-                    Effect::Reply { answer: Answer::Released(_) | Answer::Collected(_), .. } => {}
+                    Effect::Reply {
+                        answer: Answer::Released(_) | Answer::Collected(_) | Answer::Leaks(_),
+                        ..
+                    } => {}
                     Effect::Reply { answer: Answer::Refused(cause), .. } | Effect::Explain(cause) => {
                         anyhow::bail!("a full node has no reason for this: {cause}");
                     }
@@ -191,6 +194,7 @@ fn kind(input: &Input) -> &'static str {
         | Input::Observed(_)
         | Input::Demand { .. }
         | Input::EniConfig(_)
+        | Input::Leaks { .. }
         | Input::Cordoned(_)
         | Input::Stop => "other",
     }

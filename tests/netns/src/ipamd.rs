@@ -6,8 +6,9 @@ use podwire_proto::SOCKET_PATH;
 use podwire_proto::v1::ipam_server::{Ipam, IpamServer};
 use podwire_proto::v1::{
     AllocateRequest, AllocateResponse, Allocation, CollectRequest, CollectResponse, ExplainRequest,
-    ExplainResponse, Failure, InspectRequest, InspectResponse, Layout, ReleaseRequest, ReleaseResponse,
-    Released, Sandbox, StatusRequest, StatusResponse, allocate_response, release_response,
+    ExplainResponse, Failure, InspectRequest, InspectResponse, Layout, LeaksRequest, LeaksResponse,
+    ReleaseRequest, ReleaseResponse, Released, Sandbox, StatusRequest, StatusResponse, allocate_response,
+    release_response,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -272,5 +273,9 @@ impl Ipam for Service {
 
     async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         Ok(Response::new(ExplainResponse { ready: self.state().ready, ..ExplainResponse::default() }))
+    }
+
+    async fn leaks(&self, _: Request<LeaksRequest>) -> Result<Response<LeaksResponse>, Status> {
+        Ok(Response::new(LeaksResponse::default()))
     }
 }

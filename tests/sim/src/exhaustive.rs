@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, InstanceId, Settings};
 
 use crate::crew::workers;
@@ -109,6 +109,7 @@ pub fn small_world(pods: usize, warm: Warm, limits: Limits) -> World {
         cluster: None,
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: ms(0),
         seed: 1,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Rare states that the seeds of a gate must reach, or the search is vacuous.
-pub const SOMETIMES: [&str; 44] = [
+pub const SOMETIMES: [&str; 45] = [
     "ADD repeated",
     "ENI detached by others",
     "ENI in another subnet",
@@ -32,6 +32,7 @@ pub const SOMETIMES: [&str; 44] = [
     "host not ready",
     "leak deleted",
     "leak proven",
+    "leaks told",
     "ledger lost",
     "ledger unwritable",
     "metadata left addresses out",

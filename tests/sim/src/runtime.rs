@@ -18,6 +18,8 @@ pub enum Ask {
     Del,
     /// GC with this list.
     Gc(Vec<SandboxKey>),
+    /// An operator asks what dead nodes left behind, and may order its collection.
+    Leaks(bool),
 }
 
 /// A message on its way or waiting in the daemon.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, Ec2Call, InstanceId, OpId, Settings};
 
 use crate::ec2::Ec2;
@@ -240,6 +240,7 @@ pub fn settings() -> Settings {
         cluster: None,
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: ms(20),
         seed: 7,

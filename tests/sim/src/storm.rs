@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, Ec2Call, FailureClass, InstanceId, OpId, Settings};
 
 use crate::Seeded;
@@ -115,6 +115,7 @@ impl Node {
             cluster: Some("storm".into()),
             subnets: SubnetPolicy::default(),
             leaks: LeakPolicy::Delete,
+            leak_proof: LEAK_PROOF,
             share,
             seed: Seeded::new(seed << 32 | u64::try_from(number).unwrap_or(0)).next_u64(),
         };

@@ -1,6 +1,6 @@
 //! What kind of world a seed gets: sizes, settings, and a mix of faults of which many are off (testing.md §5).
 
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{BootId, InstanceId, Settings};
 
 use crate::ec2::Ec2;
@@ -187,6 +187,7 @@ impl Swarm {
             cluster: None,
             subnets: SubnetPolicy { discovery: false, floor: 0 },
             leaks: LeakPolicy::Ignore,
+            leak_proof: LEAK_PROOF,
             share: Share::default(),
             // Not drawn: recorded seeds keep their meaning.
             gather: ms(if enis > 1 { 20 } else { 0 }),

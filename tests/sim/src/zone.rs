@@ -19,6 +19,8 @@ pub enum Event {
     /// A detached ENI of another node appears: 0 of a dead node of this cluster, 1 of a living one, 2 of a dead node of
     /// another cluster, 3 of a dead node of nobody's cluster, 4 as 0 but not to be managed.
     LeftBehind(u8),
+    /// An operator asks what dead nodes left behind; orders its collection, or not.
+    LeaksAsked(bool),
     /// The primary ENI gets this security group.
     Regroup(u8),
     /// Another subnet has so many free addresses.
@@ -56,6 +58,7 @@ pub fn weather(seed: &mut Seeded) -> Option<Event> {
     }
     let n = u8::try_from(seed.pick(5)).unwrap_or(0);
     Some(match seed.pick(5) {
+        0 if n == 4 => Event::LeaksAsked(seed.once_in(2)),
         0 => Event::Cordon(seed.once_in(2)),
         1 | 2 => Event::LeftBehind(n),
         3 => Event::Regroup(n),
@@ -90,6 +93,7 @@ impl World {
                 self.marks.sometimes("cordoned", cordoned);
                 return self.input(Input::Cordoned(cordoned));
             }
+            Event::LeaksAsked(delete) => self.ask_for_leaks(delete),
             Event::LeftBehind(kind) => {
                 let owner = InstanceId::new(if kind == 1 { "i-alive" } else { "i-dead" });
                 let ours = self.ec2.cluster.clone();

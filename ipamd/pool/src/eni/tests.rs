@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::{BootId, InstanceId};
-use crate::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
+use crate::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 
 fn settings(manage_untagged: bool) -> Settings {
     Settings {
@@ -20,6 +20,7 @@ fn settings(manage_untagged: bool) -> Settings {
         cluster: None,
         subnets: SubnetPolicy::default(),
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         seed: 1,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Census, Verdict, ceiling, verdict};
 use crate::ids::{BootId, InstanceId};
-use crate::settings::{LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
+use crate::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
 
 fn settings(mode: Mode, warm: Warm) -> Settings {
     Settings {
@@ -23,6 +23,7 @@ fn settings(mode: Mode, warm: Warm) -> Settings {
         cluster: None,
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: Duration::ZERO,
         seed: 1,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use podwire_pool::settings::{LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
+use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{
     Answer, AttachmentId, BootId, DeviceIndex, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass,
     GroupId, GrowBy, HostChange, Input, InstanceId, Mac, NetworkCard, ObservedEni, OpId, PodRef, Pool,
@@ -29,6 +29,7 @@ pub(crate) fn settings() -> Settings {
         cluster: None,
         subnets: SubnetPolicy { discovery: false, floor: 0 },
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: Duration::ZERO,
         seed: 7,
@@ -80,6 +81,8 @@ pub(crate) struct Bench {
     pub(crate) host_holds: bool,
     /// Answers of EC2 that fail, first come first.
     pub(crate) failures: Vec<FailureClass>,
+    /// Calls that work before they do.
+    works_first: u32,
     calls: Vec<Ec2Call>,
     hosts: Vec<HostChange>,
     next_address: u32,
@@ -89,6 +92,8 @@ pub(crate) struct Bench {
     pub(crate) free_addresses: u32,
     pub(crate) fragmented: bool,
     pub(crate) removed: BTreeSet<EniId>,
+    /// Instances that do not exist any more.
+    pub(crate) dead: BTreeSet<InstanceId>,
 }
 
 impl Bench {
@@ -114,6 +119,7 @@ impl Bench {
             ec2_holds: false,
             host_holds: false,
             failures: Vec::new(),
+            works_first: 0,
             calls: Vec::new(),
             hosts: Vec::new(),
             next_address: 1,
@@ -123,6 +129,7 @@ impl Bench {
             free_addresses: 10_000,
             fragmented: false,
             removed: BTreeSet::new(),
+            dead: BTreeSet::new(),
         }
     }
 
@@ -163,6 +170,11 @@ impl Bench {
                 Effect::Explain(cause) => self.causes.push(cause),
             }
         }
+    }
+
+    /// So many calls work, the next one fails.
+    pub(crate) fn fail_after(&mut self, calls: u32, class: FailureClass) {
+        (self.works_first, self.failures) = (calls, vec![class]);
     }
 
     /// EC2 calls of the last input.
@@ -299,8 +311,12 @@ impl Bench {
     fn ec2(&mut self, call: &Ec2Call) -> Result<Ec2Answer, Ec2Failure> {
         let describe = matches!(call, Ec2Call::Describe { .. });
         if !describe && !self.failures.is_empty() {
-            let class = self.failures.remove(0);
-            return Err(Ec2Failure { class, code: "Told".into(), message: "to fail".into() });
+            if self.works_first > 0 {
+                self.works_first -= 1;
+            } else {
+                let class = self.failures.remove(0);
+                return Err(Ec2Failure { class, code: "Told".into(), message: "to fail".into() });
+            }
         }
         let fail = |class| Ec2Failure { class, code: "No".into(), message: "no".into() };
         match call {
@@ -352,8 +368,12 @@ impl Bench {
             Ec2Call::Describe { .. } => Ok(Ec2Answer::Described(self.enis.values().cloned().collect())),
             Ec2Call::SetGroups { .. } => Ok(Ec2Answer::Modified),
             Ec2Call::DescribeSubnets { .. } => Ok(Ec2Answer::Subnets(Vec::new())),
-            Ec2Call::FindDetached => Ok(Ec2Answer::Described(Vec::new())),
-            Ec2Call::DescribeInstances { ids } => Ok(Ec2Answer::Instances(ids.clone())),
+            Ec2Call::FindDetached => {
+                Ok(Ec2Answer::Described(self.enis.values().filter(|e| !e.attached).cloned().collect()))
+            }
+            Ec2Call::DescribeInstances { ids } => {
+                Ok(Ec2Answer::Instances(ids.iter().filter(|id| !self.dead.contains(*id)).cloned().collect()))
+            }
         }
     }
 }

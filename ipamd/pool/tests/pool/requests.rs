@@ -16,7 +16,7 @@ fn booted() -> Bench {
 fn refused(bench: &Bench, request: u64) -> Option<Cause> {
     match bench.answer(request)? {
         Answer::Refused(cause) => Some(cause),
-        Answer::Allocated { .. } | Answer::Released(_) | Answer::Collected(_) => None,
+        Answer::Allocated { .. } | Answer::Released(_) | Answer::Collected(_) | Answer::Leaks(_) => None,
     }
 }
 

@@ -264,7 +264,9 @@ fn held(driver: &Handle, attachment: &Attachment) -> Vec<IpAddr> {
     }
     match answer.blocking_recv().ok().and_then(|inspection| inspection.held) {
         Some(Answer::Allocated { addresses, .. }) => addresses,
-        Some(Answer::Refused(_) | Answer::Released(_) | Answer::Collected(_)) | None => Vec::new(),
+        Some(Answer::Refused(_) | Answer::Released(_) | Answer::Collected(_) | Answer::Leaks(_)) | None => {
+            Vec::new()
+        }
     }
 }
 

@@ -39,7 +39,7 @@ impl World {
                 Open::Ec2(..) | Open::Host(_) => {}
             }
         }
-        self.runtime.messages.retain(|_, m| !m.dead && !matches!(m.ask, Ask::Gc(_)));
+        self.runtime.messages.retain(|_, m| !m.dead && !matches!(m.ask, Ask::Gc(_) | Ask::Leaks(_)));
         for message in self.runtime.messages.values_mut() {
             message.arrived = false;
         }

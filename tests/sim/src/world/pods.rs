@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use podwire_pool::{Answer, Cause, Input, RequestId, Time};
+use podwire_pool::{Answer, Cause, EniId, Input, RequestId, Time};
 
 use super::World;
 use crate::oracle::{Violation, broken};
@@ -123,6 +123,20 @@ impl World {
         self.runtime.send(message);
     }
 
+    pub(crate) fn ask_for_leaks(&mut self, delete: bool) {
+        let message = Message {
+            pod: 0,
+            key: key(usize::MAX, 0),
+            ask: Ask::Leaks(delete),
+            started: self.now,
+            dead: false,
+            again: false,
+            arrived: false,
+            deadline: u64::MAX,
+        };
+        self.runtime.send(message);
+    }
+
     pub(super) fn arrive(&mut self, request: RequestId) -> Result<(), Violation> {
         let Some(message) = self.runtime.messages.get_mut(&request) else { return Ok(()) };
         if message.arrived {
@@ -143,6 +157,7 @@ impl World {
                 started,
                 deadline,
             }),
+            Ask::Leaks(delete) => self.input(Input::Leaks { request, delete }),
             Ask::Del => self.input(Input::Release { request, sandbox: message.key, started }),
             Ask::Gc(valid) => {
                 self.input(Input::Collect { request, network: "aws-cni".into(), valid, started })
@@ -193,7 +208,16 @@ impl World {
                     None => Ok(()),
                 }
             }
-            (Ask::Gc(_), Answer::Refused(_)) => {
+            (Ask::Leaks(_), Answer::Leaks(report)) => {
+                self.runtime.messages.remove(&request);
+                self.marks.reach("leaks told");
+                let told = |eni: &EniId| report.rows.iter().any(|row| row.eni == *eni && row.deleted);
+                match self.ec2.enis.keys().find(|eni| told(eni)) {
+                    Some(eni) => broken("S8", format!("{eni} is told to be deleted and exists")),
+                    None => Ok(()),
+                }
+            }
+            (Ask::Gc(_) | Ask::Leaks(_), Answer::Refused(_)) => {
                 self.runtime.messages.remove(&request);
                 Ok(())
             }

@@ -190,6 +190,33 @@ fn dry_run_names_leaks_and_keeps_them() {
     assert_eq!(script.world.marks.times("leak proven"), 1);
 }
 
+/// An operator asks: a look at once, no proof shortened, an order carried out also where the daemon would only name; what is
+/// another cluster's, of a living node or not to be managed stays.
+#[test]
+fn ordered_collection_deletes_what_is_proven_and_no_more() {
+    let dry = Settings { leaks: LeakPolicy::DryRun, ..product() };
+    let mut script = Script::boot_in(dry, 4, |ec2| {
+        ec2.others.insert(InstanceId::new("i-alive"));
+    })
+    .unwrap();
+    for kind in 0..5 {
+        script.act(Action::Zone(Event::LeftBehind(kind))).unwrap();
+    }
+    let asked = |script: &mut Script, delete| {
+        script.act(Action::Zone(Event::LeaksAsked(delete))).unwrap();
+        script.pass(5_000).unwrap();
+        script.world.ec2.enis.len()
+    };
+    assert_eq!(asked(&mut script, true), 6, "seen once");
+    script.pass(590_000).unwrap();
+    assert_eq!(asked(&mut script, true), 6, "not long enough apart");
+    script.pass(10_000).unwrap();
+    assert_eq!(asked(&mut script, false), 6, "nothing is ordered");
+    assert_eq!(asked(&mut script, true), 5, "one of five is a leak");
+    assert_eq!(script.world.marks.times("leaks told"), 4);
+    assert_eq!(asked(&mut script, true), 5);
+}
+
 /// C36: a cordoned node starts no detach; afterwards it gives back as ever.
 #[test]
 fn cordoned_node_detaches_nothing() {

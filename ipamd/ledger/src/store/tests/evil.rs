@@ -244,7 +244,7 @@ fn mad_records_recover_to_a_sound_pool() {
 
 /// Recovers as a daemon does, at two times, and once more from its own snapshot.
 pub(super) fn sound(records: &[Record]) {
-    use podwire_pool::settings::{LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
+    use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Settings, Share, SubnetPolicy, Warm};
     let settings = Settings {
         instance: InstanceId::new("i-0123"),
         boot: BootId::new("boot-a"),
@@ -259,6 +259,7 @@ pub(super) fn sound(records: &[Record]) {
         cluster: None,
         subnets: SubnetPolicy::default(),
         leaks: LeakPolicy::Ignore,
+        leak_proof: LEAK_PROOF,
         share: Share::default(),
         gather: Duration::ZERO,
         seed: 1,
