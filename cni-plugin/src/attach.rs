@@ -3,11 +3,14 @@
 use crate::cni::env::Invocation;
 use crate::cni::error::{CniError, PROTOCOL};
 use crate::cni::netconf::NetConf;
-use crate::cni::result::{Interface, Made};
+use crate::cni::result::{Hidden, Interface, Made};
 use podwire_hostnet::pod::{PodWiring, Wired};
-use podwire_hostnet::{Attachment, host_ifname, mac_text};
+use podwire_hostnet::{Attachment, EniSlot, host_ifname, link_suffix, mac_text};
 use podwire_proto::convert;
 use podwire_proto::v1::{Allocation, Layout, Pod, Sandbox};
+
+/// Start of the name of the interface that only the incumbent's result knows. *Source*: incumbent-behaviour §2.3.
+const DUMMY: &str = "dummy";
 
 /// The attachment of an invocation.
 #[must_use]
@@ -53,15 +56,16 @@ pub fn wiring(
     if addresses.is_empty() {
         return Err(refused("it holds no address".into()));
     }
-    match allocation.layout() {
-        Layout::Constant | Layout::Unspecified => {}
-        Layout::Compat => return Err(refused("layout compat is not supported by this plugin".into())),
-    }
+    let slot = EniSlot { card: allocation.network_card, device: allocation.device_index };
     Ok(PodWiring {
         attachment: attachment(invocation),
         host_ifname: host_name(invocation, conf),
         addresses,
         mtu: conf.mtu,
+        compat: match allocation.layout() {
+            Layout::Constant | Layout::Unspecified => None,
+            Layout::Compat => Some(slot),
+        },
     })
 }
 
@@ -78,6 +82,11 @@ pub fn made(wiring: &PodWiring, wired: &Wired, netns: &str) -> Made {
         host: end(&wiring.host_ifname, &wired.host_mac, ""),
         pod: end(&wiring.attachment.ifname, &wired.pod_mac, netns),
         addresses: wiring.addresses.clone(),
+        hidden: wiring.compat.map(|slot| Hidden {
+            table: slot.table(),
+            device: slot.device,
+            name: format!("{DUMMY}{}", link_suffix(&wiring.host_ifname)),
+        }),
     }
 }
 
@@ -110,13 +119,28 @@ mod tests {
         assert_eq!(wiring.addresses, [std::net::IpAddr::from([10, 0, 0, 5])]);
     }
 
+    /// Layout compat: the incumbent's rules and the fields its DEL reads.
+    #[test]
+    fn compat_wires_and_answers_as_the_incumbent() {
+        let (invocation, conf) = parts();
+        let of = |device_index, network_card| {
+            let base = allocation("10.0.0.5", Layout::Compat);
+            let allocation = Allocation { device_index, network_card, ..base };
+            let wiring = wiring(&invocation, &conf, &allocation).expect("usable");
+            let wired = Wired { host_mac: [2; 6], pod_mac: [4; 6], replaced: false };
+            made(&wiring, &wired, "/run/netns/p").hidden.expect("hidden fields")
+        };
+        let second = of(2, 0);
+        assert_eq!((second.table, second.device, second.name.as_str()), (3, 2, "dummycc21c2d7785"));
+        assert_eq!((of(0, 0).table, of(1, 1).table), (254, 10_101));
+    }
+
     #[test]
     fn wiring_of_a_bad_answer_refused() {
         let (invocation, conf) = parts();
         for bad in [
             allocation("10.0.0.5/32", Layout::Constant),
             allocation("", Layout::Constant),
-            allocation("10.0.0.5", Layout::Compat),
             Allocation::default(),
         ] {
             assert_eq!(wiring(&invocation, &conf, &bad).map_err(|e| e.code), Err(PROTOCOL), "{bad:?}");

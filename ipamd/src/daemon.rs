@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use podwire_config::Settings;
+use podwire_config::settings::network::Layout;
 use podwire_ec2::imds::NodeFacts;
 use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
 use podwire_hostnet::{NodeNet, PodLink, Watch};
@@ -99,6 +100,7 @@ impl Daemon {
         let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
         let path = settings.paths.backing_store.clone();
         let (mirroring, mirror) = MirrorExecutor::start(path, driver.clone(), clock::booted_unix_ns());
+        let compat = (settings.network.layout == Layout::Compat).then(|| mirroring.up_to_date());
         let executors = Executors::new(calls, host.clone(), persist, mirroring);
         let (on_ready, ready) = oneshot::channel();
         let dir = &settings.paths.ledger_dir;
@@ -107,7 +109,7 @@ impl Daemon {
 
         let nets: anyhow::Result<Vec<NodeNet>> = (0..links::THREADS).map(|_| open_net()).collect();
         let links = LinkReaper::start(nets?)?;
-        let service = IpamService::new(driver.clone(), links);
+        let service = IpamService::new(driver.clone(), links, compat);
         let stop_serving = CancellationToken::new();
         let listener = listen::bind(&settings.paths.socket)?;
         let serving =

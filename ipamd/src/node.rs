@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ipnetwork::IpNetwork;
-use podwire_config::Settings;
 use podwire_config::settings::network::RandomizeSnat;
+use podwire_config::{Settings, settings};
 use podwire_ec2::imds::{Imds, NodeFacts};
 use podwire_hostnet::features::{self, Missing, Wanted};
-use podwire_hostnet::{NodeConfig, RandomSnat};
+use podwire_hostnet::{Layout, NodeConfig, RandomSnat};
 
 use crate::executors::host::HostExecutor;
 
@@ -34,6 +34,10 @@ pub fn config(facts: &NodeFacts, settings: &Settings) -> NodeConfig {
         external_service_cidrs: network.external_service_cidrs.iter().copied().map(IpNetwork::V4).collect(),
         veth_prefix: network.veth_prefix.clone(),
         eni_mtu: network.eni_mtu,
+        layout: match network.layout {
+            settings::network::Layout::Constant => Layout::Constant,
+            settings::network::Layout::Compat => Layout::Compat,
+        },
     }
 }
 

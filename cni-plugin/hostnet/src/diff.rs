@@ -1,5 +1,7 @@
 //! Desired against observed → steps. Pure: applying the steps and comparing again gives none.
 
+pub(crate) mod rules;
+
 use crate::nft::read::{Seen, SeenChain, SeenSet};
 use crate::nft::transaction::{Step, key_type, set_flags, tag};
 use crate::plan::ruleset::{Chain, Element, Ruleset, SETS_OF_ENIS as SETS, Set, arrival_chain, eni_chain};

@@ -26,9 +26,9 @@ mod probe;
 mod sysctl;
 
 pub use error::{HostError, chain, mac_text};
-pub use names::{Attachment, host_ifname, is_host_mac, pod_suffix};
+pub use names::{Attachment, host_ifname, is_host_mac, link_suffix, pod_suffix};
 pub use netlink::NetlinkError;
 pub use netns::Netns;
 pub use node::{Change, NodeNet, Noticed, Part, PodLink, Repair, UnmarkedLink, Waker, Watch};
 pub use numbers::EniSlot;
-pub use plan::{EniConfig, NodeConfig, RandomSnat};
+pub use plan::{EniConfig, Layout, NodeConfig, RandomSnat};

@@ -77,6 +77,12 @@ pub fn pod_suffix(namespace: &str, pod: &str) -> String {
     suffix(&format!("{namespace}.{pod}"))
 }
 
+/// What a name that [`host_ifname`] made ends with; all of any other name.
+#[must_use]
+pub fn link_suffix(name: &str) -> &str {
+    prefix_of(name).map_or(name, |prefix| &name[prefix.len()..])
+}
+
 /// What a name that [`host_ifname`] made starts with; `None` for any other name.
 pub(crate) fn prefix_of(name: &str) -> Option<&str> {
     let (prefix, digits) = name.split_at_checked(name.len().checked_sub(SUFFIX_LEN)?)?;

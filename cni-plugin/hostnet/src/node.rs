@@ -12,6 +12,7 @@ mod links;
 mod pods;
 mod prune;
 mod repair;
+mod rules;
 
 pub use change::{Change, Part};
 pub use drift::{Noticed, Waker, Watch};
@@ -25,23 +26,16 @@ use crate::diff::{self, Strangers};
 use crate::error::{During, HostError};
 use crate::names;
 use crate::netlink::link::Link;
-use crate::netlink::route::is_host;
-use crate::netlink::rule::{self, Rule};
 use crate::netlink::socket::Socket;
-use crate::netlink::uapi::AF_INET;
 use crate::nft::read;
 use crate::nft::transaction::{Step, commit};
-use crate::numbers::{
-    EniSlot, PRIORITY_ENI_MARK, PRIORITY_ENI_SOURCE, PRIORITY_MAIN, PRIORITY_PODS, PROTOCOL, RP_FILTER_LOOSE,
-    TABLE_MAIN,
-};
+use crate::numbers::{EniSlot, RP_FILTER_LOOSE};
 use crate::plan::ruleset::{self, Placed, SOURCES};
-use crate::plan::{EniConfig, NodeConfig, routing};
+use crate::plan::{EniConfig, Layout, NodeConfig};
 use crate::sysctl;
 use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 /// An ENI that has been set up, and its device.
 #[derive(Debug)]
@@ -112,8 +106,7 @@ impl NodeNet {
         self.older_prefixes =
             self.pods()?.iter().filter_map(|pod| names::prefix_of(&pod.name)).map(str::to_owned).collect();
         self.older_prefixes.remove(&node.veth_prefix);
-        self.sync_rules()?;
-        self.sync_ruleset()
+        self.sync_paths()
     }
 
     fn sync_forwarding(&mut self) -> Result<(), HostError> {
@@ -173,7 +166,8 @@ impl NodeNet {
         nets: &[IpNetwork],
         step: fn(&'static str, Vec<ruleset::Element>) -> Step,
     ) -> Result<(), HostError> {
-        let Some(mark) = slot.mark().filter(|_| !slot.is_primary() && !nets.is_empty()) else {
+        let by_rules = self.node.as_ref().is_some_and(|(node, _)| node.layout == Layout::Compat);
+        let Some(mark) = slot.mark().filter(|_| !by_rules && !slot.is_primary() && !nets.is_empty()) else {
             return Ok(());
         };
         let elements = ruleset::source_elements(mark, nets);
@@ -217,56 +211,6 @@ impl NodeNet {
         Ok(())
     }
 
-    fn seen_rules(&mut self) -> Result<Vec<(Rule, bool)>, HostError> {
-        let replies = self.route.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
-        Ok(replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).collect())
-    }
-
-    /// Rules of others for exactly one address of these networks, where the incumbent keeps those of a pod.
-    fn foreign_rules(&mut self, nets: &[IpNetwork]) -> Result<Vec<(Rule, u8, IpAddr)>, HostError> {
-        let replies = self.route.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
-        let rules = replies.iter().filter_map(|r| rule::parse_with_protocol(r.kind, &r.payload));
-        let of_pod = rules.filter(|(_, protocol)| *protocol != PROTOCOL).filter_map(|(rule, protocol)| {
-            let net = match rule.priority {
-                PRIORITY_PODS => rule.destination.filter(|_| rule.source.is_none())?,
-                PRIORITY_ENI_MARK => rule.source.filter(|_| rule.destination.is_none())?,
-                _ => return None,
-            };
-            let address = net.ip();
-            (is_host(net) && nets.iter().any(|n| n.contains(address))).then_some((rule, protocol, address))
-        });
-        Ok(of_pod.collect())
-    }
-
-    fn sync_rules(&mut self) -> Result<(), HostError> {
-        let Some((node, _)) = &self.node else { return Err(not_applied()) };
-        let wanted = routing::rules(node, self.enis.values().map(|r| &r.config));
-        let tables: BTreeSet<u32> = self.enis.keys().map(|s| s.table()).collect();
-        let exact = self.strangers == Strangers::Remove;
-        let seen = self.seen_rules()?;
-        let missing = wanted.iter().filter(|w| !seen.iter().any(|(s, _)| s == *w));
-        let mut edits: Vec<Edit> =
-            missing.map(|r| Edit::new(Part::Rule, format!("added rule {r}"), rule::add(r))).collect();
-        if !seen.iter().any(|(r, _)| r.is_main()) {
-            // Whatever `ip rule flush` takes, `main` must be looked up: the primary ENI's pods leave by it.
-            let main = Rule::all(PRIORITY_MAIN, TABLE_MAIN);
-            edits.push(Edit::new(Part::Rule, format!("added rule {main}"), rule::add_kernels(&main)));
-        }
-        let of_eni = |r: &Rule| matches!(r.priority, PRIORITY_ENI_MARK | PRIORITY_ENI_SOURCE);
-        let stale = seen.iter().filter(|(rule, ours)| {
-            *ours && !wanted.contains(rule) && (exact || !of_eni(rule) || tables.contains(&rule.table))
-        });
-        edits.extend(stale.map(|(rule, _)| removal(rule)));
-        self.send(edits, || "change routing rules".into())
-    }
-
-    fn remove_rules_of(&mut self, slot: EniSlot) -> Result<(), HostError> {
-        let seen = self.seen_rules()?;
-        let gone = seen.iter().filter(|(rule, ours)| *ours && rule.table == slot.table());
-        let edits = gone.map(|(rule, _)| removal(rule)).collect();
-        self.send(edits, || format!("remove the rules of table {}", slot.table()))
-    }
-
     fn sync_ruleset(&mut self) -> Result<(), HostError> {
         let Some((node, primary)) = &self.node else { return Err(not_applied()) };
         let placed: Vec<Placed<'_>> =
@@ -292,10 +236,6 @@ impl NodeNet {
         steps.iter().for_each(|step| self.note(Part::Ruleset, step.to_string()));
         Ok(())
     }
-}
-
-fn removal(rule: &Rule) -> Edit {
-    Edit::new(Part::Rule, format!("removed rule {rule}"), rule::delete(rule))
 }
 
 /// Refuses settings that the kernel would take and understand otherwise.

@@ -21,6 +21,17 @@ pub enum RandomSnat {
     None,
 }
 
+/// How pods are found, and how what they send finds its ENI (design D15). Routes to pods are the same in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// One rule finds all pods; the nft table knows which ENI carries an address.
+    #[default]
+    Constant,
+    /// The incumbent's: a rule or two for each address of a pod. It can serve such pods as they are, and the nft table leads
+    /// nothing to an ENI that the rules do not: nothing in it grows old when the incumbent takes over.
+    Compat,
+}
+
 /// What holds for the whole node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -44,6 +55,8 @@ pub struct NodeConfig {
     pub veth_prefix: String,
     /// MTU of the ENIs.
     pub eni_mtu: u32,
+    /// How pods are found and find their way.
+    pub layout: Layout,
 }
 
 impl NodeConfig {

@@ -12,10 +12,12 @@ pub use del::{Teardown, del, delete_own};
 use crate::error::{During, HostError};
 use crate::names::{Attachment, is_host_mac};
 use crate::netlink::link::{self, Key, Link, VethPair};
+use crate::netlink::rule::{self, Rule};
 use crate::netlink::socket::{Answer, NetlinkError, Socket};
 use crate::netlink::{addr, host_bits, neigh, route};
 use crate::netns::Netns;
-use crate::plan::pod as plan;
+use crate::numbers::EniSlot;
+use crate::plan::{pod as plan, routing};
 use crate::sysctl;
 use rustix::io::Errno;
 use std::net::IpAddr;
@@ -32,6 +34,8 @@ pub struct PodWiring {
     pub addresses: Vec<IpAddr>,
     /// MTU of both ends.
     pub mtu: u32,
+    /// In layout compat the ENI that carries the addresses: they get rules of their own.
+    pub compat: Option<EniSlot>,
 }
 
 /// What was made.
@@ -87,12 +91,14 @@ impl PodNet {
                 replaced,
             }),
             Err(error) => {
+                let rules = self.host.batch(rules(wiring).map(|r| rule::delete(&r)).collect());
+                let rules = rules.map(drop).during(|| format!("remove the rules of {} again", link.name));
                 let undone = match self.host.request(link::delete(Key::Index(link.index))) {
                     Err(left) if left.is_absent() => Ok(Vec::new()),
                     done => done,
                 };
                 let undone = undone.during(|| format!("remove {} again", link.name));
-                Err(both(error, undone.err()))
+                Err(both(both(error, undone.err()), rules.err()))
             }
         }
     }
@@ -170,8 +176,27 @@ impl PodNet {
         let key = Key::Index(link.index);
         let mut batch = vec![link::set_alias(key, &wiring.attachment.alias()), link::set_up(key)];
         batch.extend(plan::host_routes(&wiring.addresses, link.index).iter().map(route::replace));
-        self.host.all(batch).during(|| format!("configure {}", link.name))
+        self.host.all(batch).during(|| format!("configure {}", link.name))?;
+        self.add_rules(wiring)
     }
+
+    /// After the routes: the daemon takes a rule to an address that is routed nowhere for one that was left over. It may
+    /// have added the same rule already.
+    fn add_rules(&mut self, wiring: &PodWiring) -> Result<(), HostError> {
+        let batch = rules(wiring).map(|r| rule::add(&r)).collect();
+        let action = || format!("add the rules of {}", wiring.host_ifname);
+        for answer in self.host.batch(batch).during(action)? {
+            let there = |e: &NetlinkError| e.errno() == Some(Errno::EXIST);
+            answer.verdict.or_else(|e| if there(&e) { Ok(()) } else { Err(e) }).during(action)?;
+        }
+        Ok(())
+    }
+}
+
+/// The rules of the pod's own; none in layout constant.
+fn rules(wiring: &PodWiring) -> impl Iterator<Item = Rule> {
+    let addresses = wiring.compat.iter().flat_map(|slot| wiring.addresses.iter().map(move |ip| (*ip, *slot)));
+    addresses.flat_map(|(address, slot)| routing::pod_rules(address, Some(slot)))
 }
 
 /// A failure, and that of undoing what went before it.

@@ -26,6 +26,20 @@ pub struct Made {
     pub pod: Interface,
     /// The pod's addresses, primary family first.
     pub addresses: Vec<IpAddr>,
+    /// In layout compat, what the incumbent's DEL reads out of an earlier result.
+    pub hidden: Option<Hidden>,
+}
+
+/// What the incumbent hides in the fields of its result, for its own DEL when its daemon is away.
+/// *Source*: incumbent-behaviour §2.4.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hidden {
+    /// Route table of the ENI that carries the addresses: in place of the pod interface's MAC.
+    pub table: u32,
+    /// Device index of that ENI: in place of a last interface's namespace.
+    pub device: u32,
+    /// Name of that last interface, which does not exist.
+    pub name: String,
 }
 
 /// The result for stdout: what came in, with what was made behind it. Keys it does not know stay.
@@ -37,6 +51,10 @@ pub fn render(made: &Made, spoken: Version, text: &str, previous: Option<&Value>
     interfaces.push(interface(&made.host, spoken));
     let index = interfaces.len();
     interfaces.push(interface(&made.pod, spoken));
+    if let Some(hidden) = &made.hidden {
+        interfaces[index]["mac"] = hidden.table.to_string().into();
+        interfaces.push(json!({ "name": hidden.name, "mac": "0", "sandbox": hidden.device.to_string() }));
+    }
     let ips = list(&mut result, "ips");
     ips.extend(made.addresses.iter().map(|address| ip(*address, index, spoken)));
     Value::Object(result).to_string()
@@ -81,7 +99,7 @@ pub struct Earlier {
     pub host_interfaces: Vec<String>,
     /// Whether the pod's interface is listed.
     pub lists_pod: bool,
-    /// The pod interface's MAC.
+    /// The pod interface's MAC; a number in its place is the incumbent's ([`Hidden`]).
     pub pod_mac: Option<String>,
     /// The addresses on the pod's interface.
     pub addresses: Vec<IpAddr>,
@@ -103,7 +121,7 @@ pub fn earlier(previous: &Value, ifname: &str) -> Earlier {
     Earlier {
         host_interfaces: interfaces.iter().filter(|i| !in_sandbox(i)).map(|i| text(i, "name")).collect(),
         lists_pod: pod.is_some(),
-        pod_mac: pod.map(|p| text(&interfaces[p], "mac")).filter(|mac| !mac.is_empty()),
+        pod_mac: pod.map(|p| text(&interfaces[p], "mac")).filter(|mac| mac.contains(':')),
         addresses: ips.iter().filter(on_pod).filter_map(address).collect(),
     }
 }

@@ -169,14 +169,8 @@ fn veth_prefix(reader: &mut Reader<'_>) -> String {
 }
 
 fn layout(reader: &mut Reader<'_>) -> Layout {
-    if reader.word(&PODWIRE_LAYOUT) != "compat" {
-        return Layout::Constant;
+    match reader.word(&PODWIRE_LAYOUT) {
+        "compat" => Layout::Compat,
+        _ => Layout::Constant,
     }
-    reader.refuse(
-        MistakeKind::Refused,
-        &PODWIRE_LAYOUT,
-        "layout compat is not supported yet".to_owned(),
-        "use constant, or remove it",
-    );
-    Layout::Compat
 }

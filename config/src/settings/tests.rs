@@ -315,7 +315,9 @@ fn podwire_mistakes_are_listed_all_at_once() {
         "{text}"
     );
     assert_eq!(refusal(&[("PODWIRE_LAYOUT", "")]), None, "empty is not set");
-    assert_eq!(refusal(&[("PODWIRE_LAYOUT", "compat")]).map(|r| r.0), Some(2), "not built yet");
+    let layout = |value| parse(&[("PODWIRE_LAYOUT", value)]).map(|parsed| parsed.settings.network.layout);
+    assert_eq!(layout("compat").ok(), Some(Layout::Compat));
+    assert_eq!(layout("constant").ok(), Some(Layout::Constant));
 }
 
 #[test]

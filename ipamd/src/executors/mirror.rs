@@ -1,5 +1,6 @@
 //! Keeps the incumbent's checkpoint up to date, so that it can take the node back without giving an address twice
-//! (design §4): within a second, and once more at the end. Nothing waits for it, and what it cannot write stops nobody.
+//! (design §4): within a second, and once more at the end. Only in layout compat does anything wait for it ([`UpToDate`]);
+//! otherwise what it cannot write stops nobody.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use podwire_ledger::ipam_json::{self, Allocation};
 use podwire_pool::{Holding, Revision};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::driver::{Handle, Message};
@@ -18,6 +19,9 @@ const GATHER: Duration = Duration::from_millis(250);
 /// Pause before a failed write is tried again. *Source*: our choice.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Most callers that wait for a write to begin; further ones wait for room. *Source*: our choice, beyond any burst of pods.
+const WAITING_MAX: usize = 1024;
+
 /// What the pool holds, at a revision.
 pub type Holdings = (Revision, Vec<Holding>);
 
@@ -26,6 +30,20 @@ pub type Holdings = (Revision, Vec<Holding>);
 pub struct MirrorExecutor {
     changed: Arc<Notify>,
     last: oneshot::Sender<Holdings>,
+    up_to_date: UpToDate,
+}
+
+/// Has the checkpoint written before an answer is given.
+#[derive(Debug, Clone)]
+pub struct UpToDate(mpsc::Sender<oneshot::Sender<bool>>);
+
+impl UpToDate {
+    /// Returns true once the checkpoint holds all that is held now; false when it cannot be written. Callers at the same
+    /// time share a write.
+    pub async fn wait(&self) -> bool {
+        let (done, written) = oneshot::channel();
+        self.0.send(done).await.is_ok() && written.await.unwrap_or(false)
+    }
 }
 
 /// The task behind it.
@@ -34,6 +52,7 @@ struct Mirror {
     driver: Handle,
     booted_unix_ns: i128,
     changed: Arc<Notify>,
+    asked: mpsc::Receiver<oneshot::Sender<bool>>,
     last: oneshot::Receiver<Holdings>,
     /// What the file holds, once it was written by this daemon.
     written: Option<Vec<Allocation>>,
@@ -48,16 +67,24 @@ impl MirrorExecutor {
         let changed = Arc::new(Notify::new());
         changed.notify_one();
         let (sender, last) = oneshot::channel();
+        let (ask, asked) = mpsc::channel(WAITING_MAX);
         let mirror = Mirror {
             path,
             driver,
             booted_unix_ns,
             changed: Arc::clone(&changed),
+            asked,
             last,
             written: None,
             failing: false,
         };
-        (Self { changed, last: sender }, tokio::spawn(mirror.run()))
+        (Self { changed, last: sender, up_to_date: UpToDate(ask) }, tokio::spawn(mirror.run()))
+    }
+
+    /// For those whose answer must not come before the file.
+    #[must_use]
+    pub fn up_to_date(&self) -> UpToDate {
+        self.up_to_date.clone()
     }
 
     /// Something is held or released.
@@ -76,16 +103,23 @@ impl MirrorExecutor {
 impl Mirror {
     async fn run(mut self) {
         loop {
+            let mut waiting = Vec::new();
             tokio::select! {
                 biased;
                 last = &mut self.last => return self.end(last.ok()).await,
-                () = self.changed.notified() => {}
+                Some(first) = self.asked.recv() => waiting.push(first),
+                () = self.changed.notified() => {
+                    let pause = if self.failing { RETRY } else { GATHER };
+                    tokio::select! {
+                        biased;
+                        last = &mut self.last => return self.end(last.ok()).await,
+                        Some(first) = self.asked.recv() => waiting.push(first),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
             }
-            let pause = if self.failing { RETRY } else { GATHER };
-            tokio::select! {
-                biased;
-                last = &mut self.last => return self.end(last.ok()).await,
-                () = tokio::time::sleep(pause) => {}
+            while let Ok(next) = self.asked.try_recv() {
+                waiting.push(next);
             }
             let (reply, answer) = oneshot::channel();
             if self.driver.send(Message::Holdings { reply }).await.is_err() {
@@ -93,7 +127,11 @@ impl Mirror {
             }
             // A driver that ends sends the last holdings instead.
             if let Ok(holdings) = answer.await {
-                self.write(holdings).await;
+                let written = self.write(holdings).await;
+                for caller in waiting {
+                    // One that went away is asked again by the runtime.
+                    let _ = caller.send(written);
+                }
             }
         }
     }
@@ -108,11 +146,12 @@ impl Mirror {
         }
     }
 
-    async fn write(&mut self, (revision, holdings): Holdings) {
+    /// Returns whether the file says so now.
+    async fn write(&mut self, (revision, holdings): Holdings) -> bool {
         let allocations: Vec<Allocation> =
             holdings.iter().flat_map(|holding| entries(holding, self.booted_unix_ns)).collect();
         if self.written.as_ref() == Some(&allocations) {
-            return;
+            return true;
         }
         let path = self.path.clone();
         let outcome = tokio::task::spawn_blocking(move || {
@@ -139,6 +178,7 @@ impl Mirror {
             }
             Err(error) => tracing::error!(%error, "the incumbent's checkpoint was not written"),
         }
+        !self.failing
     }
 }
 

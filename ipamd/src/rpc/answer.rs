@@ -17,7 +17,7 @@ pub fn refusal(name: &str, message: String, retry: bool) -> v1::Failure {
 
 /// An allocation, when the answer is one.
 #[must_use]
-pub fn allocation(answer: &Answer) -> Option<v1::Allocation> {
+pub fn allocation(answer: &Answer, layout: v1::Layout) -> Option<v1::Allocation> {
     let Answer::Allocated { addresses, is_new, eni, card, device } = answer else { return None };
     Some(v1::Allocation {
         addresses: addresses.iter().map(ToString::to_string).collect(),
@@ -25,15 +25,15 @@ pub fn allocation(answer: &Answer) -> Option<v1::Allocation> {
         device_index: device.0,
         network_card: card.0,
         eni: eni.to_string(),
-        layout: v1::Layout::Constant.into(),
+        layout: layout.into(),
     })
 }
 
 /// The answer to an Allocate.
 #[must_use]
-pub fn to_allocate(answer: &Answer) -> v1::AllocateResponse {
+pub fn to_allocate(answer: &Answer, layout: v1::Layout) -> v1::AllocateResponse {
     use v1::allocate_response::Outcome;
-    let outcome = match (allocation(answer), answer) {
+    let outcome = match (allocation(answer, layout), answer) {
         (Some(allocation), _) => Outcome::Allocation(allocation),
         (None, Answer::Refused(cause)) => Outcome::Failure(failure(cause)),
         (None, _) => Outcome::Failure(mismatch()),
@@ -95,14 +95,15 @@ mod tests {
             card: NetworkCard(0),
             device: DeviceIndex(2),
         };
-        let wire = allocation(&answer).expect("an allocation");
+        let wire = allocation(&answer, v1::Layout::Compat).expect("an allocation");
         assert_eq!((wire.addresses.as_slice(), wire.device_index), (&["10.0.0.9".to_owned()][..], 2));
+        assert_eq!(wire.layout(), v1::Layout::Compat);
     }
 
     #[test]
     fn refusal_keeps_cause_name_and_retry() {
         let sandbox = SandboxKey::new("c1", "eth0");
-        let wire = to_allocate(&Answer::Refused(Cause::SandboxDeleted { sandbox }));
+        let wire = to_allocate(&Answer::Refused(Cause::SandboxDeleted { sandbox }), v1::Layout::Constant);
         let Some(v1::allocate_response::Outcome::Failure(failure)) = wire.outcome else {
             panic!("a failure")
         };

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::clock;
 use crate::driver::{Gone, Handle, Message};
 use crate::executors::links::LinkReaper;
+use crate::executors::mirror::UpToDate;
 use crate::rpc::{answer, explain, leaks};
 
 /// Longest patience a plugin may ask for. *Source*: our choice; the plugin's own default is 75 s (design §7).
@@ -28,6 +29,8 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(60);
 pub struct IpamService {
     driver: Handle,
     links: LinkReaper,
+    /// Layout compat: an ADD's answer waits until the incumbent's checkpoint knows it (design §4).
+    compat: Option<UpToDate>,
     next_request: Arc<AtomicU64>,
 }
 
@@ -47,10 +50,10 @@ impl Drop for Waiting {
 }
 
 impl IpamService {
-    /// Asks `driver`, deletes links through `links`.
+    /// Asks `driver`, deletes links through `links`; `compat`: the layout is compat.
     #[must_use]
-    pub fn new(driver: Handle, links: LinkReaper) -> Self {
-        Self { driver, links, next_request: Arc::new(AtomicU64::new(1)) }
+    pub fn new(driver: Handle, links: LinkReaper, compat: Option<UpToDate>) -> Self {
+        Self { driver, links, compat, next_request: Arc::new(AtomicU64::new(1)) }
     }
 
     /// Asks the pool something that is answered later.
@@ -65,6 +68,18 @@ impl IpamService {
         let answer = answer.await.map_err(|_| Gone);
         waiting.answered = true;
         answer
+    }
+
+    fn layout(&self) -> v1::Layout {
+        if self.compat.is_some() { v1::Layout::Compat } else { v1::Layout::Constant }
+    }
+
+    /// Whether an answer may go out.
+    async fn is_mirrored(&self, answer: &Answer) -> bool {
+        match (&self.compat, answer) {
+            (Some(checkpoint), Answer::Allocated { .. }) => checkpoint.wait().await,
+            (Some(_) | None, _) => true,
+        }
     }
 
     async fn delete_link(&self, name: &str) -> Result<(), v1::Failure> {
@@ -98,8 +113,13 @@ impl Ipam for IpamService {
         let (key, who) = (sandbox.clone(), pod.clone());
         let asked = self.ask(|request| Input::Allocate { request, sandbox, pod, started, deadline }).await;
         let answer = asked.map_err(gone)?;
+        let mirrored = self.is_mirrored(&answer).await;
         log_add(&key, &who, &answer, clock::now().since(began));
-        Ok(Response::new(answer::to_allocate(&answer)))
+        let mut response = answer::to_allocate(&answer, self.layout());
+        if !mirrored {
+            response.outcome = Some(v1::allocate_response::Outcome::Failure(unmirrored()));
+        }
+        Ok(Response::new(response))
     }
 
     async fn release(
@@ -136,7 +156,7 @@ impl Ipam for IpamService {
         self.driver.send(Message::Inspect { sandbox, reply }).await.map_err(gone)?;
         let found = answer.await.map_err(|_| gone(Gone))?;
         Ok(Response::new(v1::InspectResponse {
-            allocation: found.held.as_ref().and_then(answer::allocation),
+            allocation: found.held.as_ref().and_then(|held| answer::allocation(held, self.layout())),
             doubt: found.doubt.as_ref().map(answer::failure),
         }))
     }
@@ -223,6 +243,12 @@ fn pod(wire: Option<v1::Pod>, network: String) -> PodRef {
         uid: wire.uid.into(),
         network: network.into(),
     }
+}
+
+fn unmirrored() -> v1::Failure {
+    let message = "the incumbent's checkpoint cannot be written, and in layout compat no pod starts that it does not know; \
+                   make room on its disk, or set PODWIRE_LAYOUT=constant";
+    answer::refusal("checkpoint-not-written", message.to_owned(), true)
 }
 
 fn bad(error: &WireError) -> Status {

@@ -19,6 +19,7 @@ pub(crate) fn add_and_del(netns: &str, number: u8) -> anyhow::Result<Duration> {
         // An address of nobody: the floor must not meet the pool's.
         addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 255, 255, number))],
         mtu: 9001,
+        compat: None,
     };
     let began = Instant::now();
     let mut net = PodNet::open(Netns::open(netns).context("the pod's namespace")?)?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ipnetwork::{IpNetwork, Ipv4Network};
 use podwire_hostnet::pod::{self, PodWiring};
-use podwire_hostnet::{Attachment, EniConfig, EniSlot, NodeConfig, NodeNet, RandomSnat};
+use podwire_hostnet::{Attachment, EniConfig, EniSlot, Layout, NodeConfig, NodeNet, RandomSnat};
 use podwire_netns::{Ns, Stage};
 
 /// How a node finds its way.
@@ -113,6 +113,7 @@ impl Node {
             host_ifname: format!("eni{index}"),
             addresses: vec![IpAddr::V4(self.pod_address(index))],
             mtu: 9001,
+            compat: None,
         };
         self.ns.within(|| pod::add(inside.open(), &wiring)).with_context(|| format!("pod {index}"))?;
         Ok(())
@@ -132,6 +133,7 @@ impl Node {
             external_service_cidrs: Vec::new(),
             veth_prefix: "eni".into(),
             eni_mtu: 9001,
+            layout: Layout::Constant,
         })?;
         // Single addresses: the larger map.
         let sources = (0..pods).map(|index| IpNetwork::from(IpAddr::V4(self.pod_address(index)))).collect();

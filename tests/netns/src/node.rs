@@ -9,7 +9,7 @@
 //! The node carries what stock images do: rp_filter 1, and networkd's /32 routes to gateway and resolver in `main`.
 
 use crate::stage::{NODE, Ns, Stage};
-use podwire_hostnet::{EniConfig, EniSlot, NodeConfig, NodeNet, RandomSnat};
+use podwire_hostnet::{EniConfig, EniSlot, Layout, NodeConfig, NodeNet, RandomSnat};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -124,6 +124,7 @@ pub fn node_config() -> NodeConfig {
         external_service_cidrs: Vec::new(),
         veth_prefix: "eni".into(),
         eni_mtu: 9001,
+        layout: Layout::Constant,
     }
 }
 

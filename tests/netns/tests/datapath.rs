@@ -16,6 +16,7 @@ fn pod(stage: &Stage, name: &str, address: &str) -> Ns {
         host_ifname: format!("eni{name}"),
         addresses: vec![address.parse().expect("an address")],
         mtu: 9001,
+        compat: None,
     };
     pod::add(ns.open(), &wiring).expect("wired");
     ns
@@ -378,7 +379,8 @@ fn pods_under_an_older_veth_prefix_keep_their_way() {
             let attachment = Attachment { container_id: name.into(), ifname: "eth0".into() };
             let host_ifname = podwire_hostnet::host_ifname(prefix, "default", name, &attachment);
             let addresses = vec![address.parse().expect("an address")];
-            pod::add(ns.open(), &PodWiring { attachment, host_ifname, addresses, mtu: 9001 }).expect("wired");
+            pod::add(ns.open(), &PodWiring { attachment, host_ifname, addresses, mtu: 9001, compat: None })
+                .expect("wired");
             ns
         };
         let _servers =

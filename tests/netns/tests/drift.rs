@@ -174,6 +174,7 @@ fn pod(stage: &Stage, number: u32) -> Pod {
         host_ifname: format!("enipod{number}"),
         addresses: vec![IpAddr::from([10, 0, 1, u8::try_from(number).expect("few pods")])],
         mtu: 9001,
+        compat: None,
     };
     pod::add(ns.open(), &wiring).expect("wired");
     Pod { ns, wiring }

@@ -273,6 +273,7 @@ fn wired(stage: &Stage, number: u32) -> (Ns, PodWiring) {
         host_ifname: format!("enipod{number}"),
         addresses: vec![format!("10.0.3.{number}").parse().expect("an address")],
         mtu: 9001,
+        compat: None,
     };
     pod::add(ns.open(), &wiring).expect("wired");
     (ns, wiring)

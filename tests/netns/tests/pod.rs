@@ -14,6 +14,7 @@ fn wiring(id: &str) -> PodWiring {
         host_ifname: "enicc21c2d7785".into(),
         addresses: vec![[10, 0, 0, 101].into()],
         mtu: 9001,
+        compat: None,
     }
 }
 

@@ -40,6 +40,7 @@ fn pod(stage: &Stage, name: &str, address: &str) -> Ns {
         host_ifname: format!("eni{name}"),
         addresses: vec![address.parse::<IpAddr>().expect("an address")],
         mtu: 9001,
+        compat: None,
     };
     pod::add(ns.open(), &wiring).expect("wired");
     ns

@@ -1,7 +1,7 @@
 //! What only stock kernels have: IPVS, VLAN devices, netem. `scripts/kernel-matrix` runs this in virtual machines.
 
 use podwire_hostnet::pod::{self, PodWiring};
-use podwire_hostnet::{Attachment, NodeConfig, NodeNet};
+use podwire_hostnet::{Attachment, Layout, NodeConfig, NodeNet};
 use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, Stage, on_stage};
@@ -14,6 +14,7 @@ fn pod(stage: &Stage, name: &str, address: &str) -> Ns {
         host_ifname: format!("eni{name}"),
         addresses: vec![address.parse().expect("an address")],
         mtu: 9001,
+        compat: None,
     };
     pod::add(ns.open(), &wiring).expect("wired");
     ns
@@ -102,6 +103,34 @@ fn ipvs_cluster_ip_leaves_by_the_right_eni() {
         assert_ne!(asks(&second, "172.20.0.11:80"), "10.0.0.11", "something else does it");
         set(&mut node, |c| c.external_snat = true);
         assert_eq!(asks(&second, "172.20.0.11:80"), "10.0.1.101", "no SNAT: outside, as itself");
+        clean(&fabric);
+    });
+}
+
+/// The same by the incumbent's rules for each pod.
+#[test]
+fn ipvs_cluster_ip_leaves_by_the_right_eni_in_layout_compat() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let (first, second) = (pod(stage, "first", "10.0.0.101"), pod(stage, "second", "10.0.1.101"));
+        set(&mut node, |c| c.layout = Layout::Compat);
+        let ipvs = Ipvs::start(stage);
+        ipvs.service("172.20.0.10:80", "10.0.9.9:80");
+        ipvs.service("172.20.0.11:80", "198.51.100.10:80");
+        ipvs.service("172.20.0.12:80", "10.0.0.101:80");
+        ipvs.service("172.20.0.13:80", "10.0.1.101:80");
+        let _servers = [
+            Server::start(&fabric.peer, "10.0.9.9:80"),
+            Server::start(&fabric.internet, "198.51.100.10:80"),
+            Server::start(&first, "10.0.0.101:80"),
+            Server::start(&second, "10.0.1.101:80"),
+        ];
+        for (pod, own) in [(&first, "10.0.0.101"), (&second, "10.0.1.101")] {
+            assert_eq!(asks(pod, "172.20.0.10:80"), own, "a pod elsewhere in the VPC");
+            assert_eq!(asks(pod, "172.20.0.11:80"), "10.0.0.11", "an endpoint outside, under SNAT");
+        }
+        assert_eq!(asks(&second, "172.20.0.12:80"), "10.0.1.101", "a pod of this node");
+        assert_eq!(asks(&first, "172.20.0.13:80"), "10.0.0.101", "to a pod on the second ENI");
         clean(&fabric);
     });
 }

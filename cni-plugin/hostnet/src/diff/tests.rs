@@ -1,7 +1,7 @@
 use super::*;
 use crate::numbers::EniSlot;
 use crate::plan::ruleset::{Placed, ruleset as planned};
-use crate::plan::{EniConfig, NodeConfig, RandomSnat};
+use crate::plan::{EniConfig, Layout, NodeConfig, RandomSnat};
 use ipnetwork::{IpNetwork, Ipv4Network};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
@@ -82,6 +82,7 @@ fn node(external_snat: bool, node_port_support: bool) -> NodeConfig {
         external_service_cidrs: Vec::new(),
         veth_prefix: "eni".into(),
         eni_mtu: 9001,
+        layout: Layout::Constant,
     }
 }
 

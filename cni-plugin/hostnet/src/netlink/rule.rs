@@ -25,6 +25,21 @@ pub(crate) struct Rule {
     pub(crate) table: u32,
 }
 
+/// A rule that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SeenRule {
+    pub(crate) rule: Rule,
+    /// Number of whoever made it.
+    pub(crate) protocol: u8,
+}
+
+impl SeenRule {
+    /// Whether it is ours.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.protocol == PROTOCOL
+    }
+}
+
 impl Rule {
     /// An IPv4 rule for every packet.
     pub(crate) fn all(priority: u32, table: u32) -> Self {
@@ -119,13 +134,8 @@ pub(crate) fn list(family: u8) -> Message {
     Message::new(RTM_GETRULE, 0).raw(&head)
 }
 
-/// Reads a rule out of an answer, and whether it is ours. Rules with selectors we never write are left out.
-pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<(Rule, bool)> {
-    parse_with_protocol(kind, payload).map(|(rule, protocol)| (rule, protocol == PROTOCOL))
-}
-
-/// The same with the number of the protocol that made it.
-pub(crate) fn parse_with_protocol(kind: u16, payload: &[u8]) -> Option<(Rule, u8)> {
+/// Reads a rule out of an answer. Rules with selectors we never write are left out.
+pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<SeenRule> {
     let (tos, action, flags) = (*payload.get(3)?, *payload.get(7)?, u32_at(payload, 8)?);
     if !matches!(kind, RTM_NEWRULE | RTM_DELRULE)
         || tos != 0
@@ -151,5 +161,5 @@ pub(crate) fn parse_with_protocol(kind: u16, payload: &[u8]) -> Option<(Rule, u8
         }
     }
     rule.mark = value.zip(mask);
-    Some((rule, protocol))
+    Some(SeenRule { rule, protocol })
 }

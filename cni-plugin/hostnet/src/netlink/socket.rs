@@ -186,6 +186,10 @@ impl Socket {
     /// everything without one has succeeded. Each acknowledgement saved is a buffer and a system call.
     pub(crate) fn batch(&mut self, batch: Vec<Message>) -> Result<Vec<Answer>, NetlinkError> {
         let count = batch.len();
+        if count == 0 {
+            // Sending nothing is an error.
+            return Ok(Vec::new());
+        }
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(batch.iter().map(Message::len).sum());
         for (index, message) in batch.into_iter().enumerate() {
@@ -198,7 +202,7 @@ impl Socket {
         self.send(&bytes)?;
         let mut answers: Vec<Answer> =
             (0..count).map(|_| Answer { replies: Vec::new(), verdict: Ok(()) }).collect();
-        let mut ended = count == 0;
+        let mut ended = false;
         while !ended {
             self.receive(Instant::now() + ANSWER_PATIENCE)?;
             for message in messages(&self.buffer) {
@@ -223,9 +227,6 @@ impl Socket {
 
     /// Sends messages whose every failure counts; the first one is returned.
     pub(crate) fn all(&mut self, batch: Vec<Message>) -> Result<(), NetlinkError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
         self.batch(batch)?.into_iter().try_for_each(|answer| answer.verdict)
     }
 

@@ -12,6 +12,7 @@ use crate::netlink::uapi::{
     NFNLGRP_NFTABLES, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE,
     RTNLGRP_LINK,
 };
+use crate::plan::Layout;
 use events::Seen;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, write};
@@ -155,6 +156,8 @@ struct Interest {
     macs: BTreeSet<[u8; 6]>,
     /// Tables of secondary ENIs.
     tables: BTreeSet<u32>,
+    /// Layout compat: pods have rules of their own.
+    rules_of_pods: bool,
     /// Our own sockets: what they ask for is no drift.
     ports: [u32; 2],
 }
@@ -163,6 +166,7 @@ impl NodeNet {
     fn interest(&self) -> Interest {
         let mut ours = Interest { ports: [self.route.port(), self.filter.port()], ..Interest::default() };
         if let Some((node, primary)) = &self.node {
+            ours.rules_of_pods = node.layout == Layout::Compat;
             ours.devices.insert(*primary);
             ours.macs.insert(node.primary_mac);
         }

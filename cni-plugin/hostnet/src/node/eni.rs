@@ -36,8 +36,7 @@ impl NodeNet {
         let link = await_device(&mut self.route, eni.mac, until)?;
         self.sync_device(eni, &link)?;
         self.enis.insert(eni.slot, Ready { config: eni.clone(), device: link.index });
-        self.sync_rules()?;
-        self.sync_ruleset()?;
+        self.sync_paths()?;
         self.forget_rules(&eni.sources)
     }
 

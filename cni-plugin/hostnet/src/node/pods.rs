@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// A pod's own link, not waiting for its deletion.
-struct Live {
+pub(super) struct Live {
     link: Link,
     attachment: Attachment,
 }
@@ -61,7 +61,7 @@ impl NodeNet {
     }
 
     /// Makes one change; that its object is gone, going, or there already is no failure.
-    fn attempt(&mut self, edit: Edit) -> Result<(), HostError> {
+    pub(super) fn attempt(&mut self, edit: Edit) -> Result<(), HostError> {
         match self.route.request(edit.message) {
             Ok(_) => {
                 self.made.note(edit.change);
@@ -69,11 +69,11 @@ impl NodeNet {
             }
             Err(error) if error.is_absent() => Ok(()),
             Err(error) if matches!(error.errno(), Some(Errno::EXIST | Errno::NETDOWN)) => Ok(()),
-            Err(error) => Err(error).during(|| format!("repair pod routes: {}", edit.change.what)),
+            Err(error) => Err(error).during(|| format!("make a change: {}", edit.change.what)),
         }
     }
 
-    fn live_pods(&mut self) -> Result<BTreeMap<u32, Live>, HostError> {
+    pub(super) fn live_pods(&mut self) -> Result<BTreeMap<u32, Live>, HostError> {
         let replies = self.route.dump(&link::list(Some("veth"))).during(|| "list pod links".into())?;
         let links = replies.iter().filter_map(|r| link::parse(r.kind, &r.payload));
         let live = links.filter(|l| !matches!(l.group, GROUP_DOOMED | GROUP_BATCH)).filter_map(|link| {
@@ -81,31 +81,5 @@ impl NodeNet {
             Some((link.index, Live { link, attachment }))
         });
         Ok(live.collect())
-    }
-
-    /// Removes what an earlier owner of these addresses left among the rules: one to or from exactly such an address leads
-    /// its next owner's packets elsewhere. A rule whose address is still routed to a link that is not ours belongs to a
-    /// pod of the incumbent and stays.
-    pub(super) fn forget_rules(&mut self, nets: &[ipnetwork::IpNetwork]) -> Result<(), HostError> {
-        let stale = self.foreign_rules(nets)?;
-        if stale.is_empty() {
-            return Ok(());
-        }
-        let ours = self.live_pods()?;
-        let main = self.seen_routes(IpAddr::from([0, 0, 0, 0]), TABLE_MAIN)?;
-        let elsewhere = |address: IpAddr| {
-            main.iter().any(|r| {
-                route::is_host(r.destination)
-                    && r.destination.ip() == address
-                    && !ours.contains_key(&r.device)
-            })
-        };
-        let mut failures = Vec::new();
-        for (rule, protocol, _) in stale.iter().filter(|(_, _, address)| !elsewhere(*address)) {
-            let what = format!("removed rule {rule}, left by an earlier owner of the address");
-            let message = crate::netlink::rule::delete_anyones(rule, *protocol);
-            failures.extend(self.attempt(Edit::new(Part::Leftover, what, message)).err());
-        }
-        several(failures)
     }
 }

@@ -1,7 +1,8 @@
 //! ENIs that are gone: what they left in rules and ruleset while no daemon ran.
 
+use super::NodeNet;
 use super::change::Edit;
-use super::{NodeNet, removal};
+use super::rules::removal;
 use crate::diff::{self, Strangers};
 use crate::error::{During, HostError};
 use crate::nft::read;
@@ -27,10 +28,10 @@ impl NodeNet {
         let rules = self.seen_rules()?;
         let of_eni = rules
             .iter()
-            .filter(|(r, ours)| *ours && matches!(r.priority, PRIORITY_ENI_MARK | PRIORITY_ENI_SOURCE));
+            .filter(|s| s.is_ours() && matches!(s.rule.priority, PRIORITY_ENI_MARK | PRIORITY_ENI_SOURCE));
         let named: BTreeSet<u32> = self.enis.keys().map(|slot| slot.table()).collect();
         let chains = ruleset.iter().flat_map(|seen| seen.chains.keys());
-        let mut strangers: BTreeSet<u32> = of_eni.map(|(r, _)| r.table).collect();
+        let mut strangers: BTreeSet<u32> = of_eni.map(|s| s.rule.table).collect();
         strangers.extend(
             chains.filter_map(|c| diff::number_of(c)).filter_map(EniSlot::of_mark).map(EniSlot::table),
         );
@@ -39,15 +40,14 @@ impl NodeNet {
             let has_routes = !self.seen_routes(IpAddr::from([0, 0, 0, 0]), *table)?.is_empty();
             alive |= has_routes;
             if !has_routes {
-                let gone = rules.iter().filter(|(r, ours)| *ours && r.table == *table);
-                let edits: Vec<Edit> = gone.map(|(rule, _)| removal(rule)).collect();
+                let gone = rules.iter().filter(|s| s.is_ours() && s.rule.table == *table);
+                let edits: Vec<Edit> = gone.map(|s| removal(&s.rule)).collect();
                 self.send(edits, || format!("remove the rules of table {table}"))?;
             }
         }
         if !alive {
             self.strangers = Strangers::Remove;
-            self.sync_rules()?;
-            self.sync_ruleset()?;
+            self.sync_paths()?;
         }
         Ok(!alive)
     }

@@ -52,15 +52,19 @@ impl NodeNet {
         }
         let of_devices = OF_DEVICES.iter().any(|part| parts.contains(part));
         let moved = of_devices && self.repair_devices(&mut repair);
-        if parts.contains(&Part::Rule) {
-            repair.note(Part::Rule, self.sync_rules());
-        }
         if moved || parts.contains(&Part::Ruleset) {
             repair.note(Part::Ruleset, self.sync_ruleset());
         }
+        let mut of_pods = false;
         if parts.contains(&Part::PodRoute) {
+            let before = self.made.count();
             let outcome = self.repair_pod_routes(held);
             repair.note(Part::PodRoute, outcome);
+            of_pods = self.made.count() > before;
+        }
+        // Last: in layout compat a pod has its rules while its addresses are routed to it.
+        if of_pods || parts.contains(&Part::Rule) {
+            repair.note(Part::Rule, self.sync_rules());
         }
         repair.made = self.take_changes();
         repair

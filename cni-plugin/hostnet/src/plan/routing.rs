@@ -1,20 +1,24 @@
 //! Which routing rules and ENI routes should exist. Pure.
 
-use super::{EniConfig, NodeConfig};
+use super::{EniConfig, Layout, NodeConfig};
 use crate::error::HostError;
-use crate::netlink::route::{Route, everything, host_net};
+use crate::netlink::route::{Route, everything, host_net, is_host};
 use crate::netlink::rule::Rule;
 use crate::numbers::{
-    MARK_ENI, MARK_PRIMARY, PRIORITY_ENI_MARK, PRIORITY_ENI_SOURCE, PRIORITY_EXTERNAL_SERVICE, PRIORITY_PODS,
-    PRIORITY_PRIMARY_MARK, TABLE_MAIN, TABLE_PODS,
+    EniSlot, MARK_ENI, MARK_PRIMARY, PRIORITY_ENI_MARK, PRIORITY_ENI_SOURCE, PRIORITY_EXTERNAL_SERVICE,
+    PRIORITY_PODS, PRIORITY_PRIMARY_MARK, TABLE_MAIN, TABLE_PODS,
 };
 use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The rules of the node and its ENIs: their number does not depend on the number of pods.
+/// The rules of the node and its ENIs: their number does not depend on the number of pods. In layout compat pods are found
+/// by rules of their own ([`pod_rules`]); those by mark stay, for answers to what came in by an ENI.
 pub(crate) fn rules<'a>(node: &NodeConfig, enis: impl IntoIterator<Item = &'a EniConfig>) -> Vec<Rule> {
-    let mut rules = vec![Rule::all(PRIORITY_PODS, TABLE_PODS)];
+    let mut rules = match node.layout {
+        Layout::Constant => vec![Rule::all(PRIORITY_PODS, TABLE_PODS)],
+        Layout::Compat => Vec::new(),
+    };
     if node.uses_primary_mark() {
         rules.push(Rule::marked(PRIORITY_PRIMARY_MARK, MARK_PRIMARY, MARK_PRIMARY, TABLE_MAIN));
     }
@@ -30,6 +34,26 @@ pub(crate) fn rules<'a>(node: &NodeConfig, enis: impl IntoIterator<Item = &'a En
         rules.push(Rule::from(PRIORITY_ENI_SOURCE, host_net(eni.primary), table));
     }
     rules
+}
+
+/// The rules of one address of a pod in layout compat; `slot` is that of the ENI that carries it, where it is known.
+/// *Source*: incumbent-behaviour §2.6 and §4.1.
+pub(crate) fn pod_rules(address: IpAddr, slot: Option<EniSlot>) -> Vec<Rule> {
+    let mut rules = vec![Rule::to(PRIORITY_PODS, host_net(address), TABLE_MAIN)];
+    if let Some(slot) = slot.filter(|slot| !slot.is_primary()) {
+        rules.push(Rule::from(PRIORITY_ENI_MARK, host_net(address), slot.table()));
+    }
+    rules
+}
+
+/// The one address that a rule is for, where it is at a place of [`pod_rules`]; whoever made it.
+pub(crate) fn address_of(rule: &Rule) -> Option<IpAddr> {
+    match (rule.priority, rule.source, rule.destination) {
+        (PRIORITY_PODS, None, Some(net)) | (PRIORITY_ENI_MARK, Some(net), None) => {
+            is_host(net).then(|| net.ip())
+        }
+        _ => None,
+    }
 }
 
 /// The routes in a secondary ENI's own table, in the order in which they must be made.
@@ -78,6 +102,7 @@ mod tests {
             external_service_cidrs: Vec::new(),
             veth_prefix: "eni".into(),
             eni_mtu: 9001,
+            layout: Layout::Constant,
         }
     }
 
@@ -110,6 +135,23 @@ mod tests {
             let present = rules(&config, []).iter().any(|r| r.priority == PRIORITY_PRIMARY_MARK);
             assert_eq!(present, wanted, "{external} {node_port}");
         }
+    }
+
+    /// Layout compat against the table of incumbent-behaviour §4.1.
+    #[test]
+    fn pod_rules_are_the_incumbents() {
+        let address = IpAddr::from([10, 0, 1, 5]);
+        let text = |slot| pod_rules(address, slot).iter().map(Rule::to_string).collect::<Vec<_>>().join(", ");
+        let to = "512: from all to 10.0.1.5/32 lookup 254";
+        assert_eq!((text(None).as_str(), text(Some(EniSlot::PRIMARY)).as_str()), (to, to));
+        let second = EniSlot { card: 0, device: 1 };
+        assert_eq!(text(Some(second)), format!("{to}, 1536: from 10.0.1.5/32 lookup 2"));
+        assert!(pod_rules(address, Some(second)).iter().all(|r| address_of(r) == Some(address)));
+
+        let compat = NodeConfig { layout: Layout::Compat, ..node() };
+        let shared = rules(&compat, [&eni(1)]);
+        assert!(shared.iter().all(|r| r.priority != PRIORITY_PODS && address_of(r).is_none()), "{shared:?}");
+        assert_eq!(shared.len() + 1, rules(&node(), [&eni(1)]).len());
     }
 
     #[test]

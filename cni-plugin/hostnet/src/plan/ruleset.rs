@@ -20,7 +20,7 @@
 //! mark: `main` leads there.
 
 use super::intervals::{Range, merged, range_v4};
-use super::{EniConfig, NodeConfig, RandomSnat};
+use super::{EniConfig, Layout, NodeConfig, RandomSnat};
 use crate::nft::expr::{
     Cmp, Expr, accept, ct_direction_is, ct_mark_set, ct_mark_test, ct_state_new, daddr_in, daddr_local,
     iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set, meta_mark_test, oif_in, oifname_is,
@@ -251,8 +251,13 @@ const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 1 << 4;
 fn sets(node: &NodeConfig, primary_device: u32, marked: &BTreeMap<u32, Placed<'_>>) -> Vec<Set> {
     let never = node.vpc_cidrs.iter().chain(&node.exclude_snat_cidrs).copied();
     let no_snat = merged(never).into_iter().map(|r| interval(r, None)).collect();
-    let sources =
-        marked.iter().flat_map(|(mark, placed)| source_elements(*mark, &placed.eni.sources)).collect();
+    let sources = match node.layout {
+        Layout::Constant => {
+            marked.iter().flat_map(|(mark, placed)| source_elements(*mark, &placed.eni.sources)).collect()
+        }
+        // Rules lead there.
+        Layout::Compat => BTreeSet::new(),
+    };
     let secondary = marked.values().map(|p| exact(p.device, None)).collect();
     let mut sets = vec![
         Set { name: SOURCES, key: KeyKind::Ipv4, interval: true, verdicts: true, elements: sources },

@@ -4,9 +4,10 @@ use super::{PodNet, PodWiring, find};
 use crate::error::{During, HostError, mac_text};
 use crate::netlink::link::{Key, Link};
 use crate::netlink::route::{self, Route};
+use crate::netlink::rule::{self, Rule};
 use crate::netlink::socket::Socket;
 use crate::netlink::uapi::{AF_INET, AF_UNSPEC};
-use crate::netlink::{addr, neigh, rule};
+use crate::netlink::{addr, neigh};
 use crate::numbers::{GROUP_BATCH, GROUP_DOOMED, PRIORITY_PODS, TABLE_MAIN, TABLE_PODS};
 use crate::plan::pod as plan;
 use std::net::IpAddr;
@@ -51,9 +52,11 @@ fn host_side(host: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String
         }
     }
     let replies = host.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
-    let mut rules = replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload));
-    if !rules.any(|(r, _)| r == rule::Rule::all(PRIORITY_PODS, TABLE_PODS)) {
-        differences.push(format!("rule {PRIORITY_PODS} to table {TABLE_PODS} is missing"));
+    let present: Vec<Rule> =
+        replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).map(|s| s.rule).collect();
+    let shared = wiring.compat.is_none().then(|| Rule::all(PRIORITY_PODS, TABLE_PODS));
+    for wanted in super::rules(wiring).chain(shared).filter(|r| !present.contains(r)) {
+        differences.push(format!("rule {wanted} is missing"));
     }
     Ok(())
 }
@@ -114,7 +117,7 @@ fn pod_addresses(
     Ok(())
 }
 
-fn routes(socket: &mut Socket, table: u32) -> Result<Vec<Route>, HostError> {
+pub(super) fn routes(socket: &mut Socket, table: u32) -> Result<Vec<Route>, HostError> {
     match socket.dump(&route::list(AF_INET, table)) {
         Ok(replies) => Ok(replies.iter().filter_map(|r| route::parse(r.kind, &r.payload)).collect()),
         Err(error) if error.is_absent() => Ok(Vec::new()),

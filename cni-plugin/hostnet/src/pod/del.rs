@@ -1,12 +1,17 @@
 //! Taking a pod's interface away.
 
+use super::check::routes;
 use super::find;
 use crate::error::{During, HostError};
 use crate::names::Attachment;
 use crate::netlink::link::{self, Key, Link};
+use crate::netlink::rule::{self, SeenRule};
 use crate::netlink::socket::Socket;
+use crate::netlink::uapi::AF_INET;
 use crate::netns::Netns;
-use crate::numbers::GROUP_DOOMED;
+use crate::numbers::{GROUP_DOOMED, TABLE_PODS};
+use crate::plan::routing;
+use std::net::IpAddr;
 
 /// What is known of an interface that is to go.
 #[derive(Debug)]
@@ -41,18 +46,40 @@ pub fn del(teardown: &Teardown<'_>) -> Result<Option<String>, HostError> {
     }
 }
 
-/// Deletes the attachment's host veth itself, for want of a daemon to do so. Returns whether there was one.
+/// Deletes the attachment's host veth itself, for want of a daemon to do so, and then what rules of layout compat lead
+/// nowhere. Returns whether there was a link.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn delete_own(teardown: &Teardown<'_>) -> Result<bool, HostError> {
     let mut host = open()?;
     let Some(link) = locate(&mut host, teardown)? else { return Ok(false) };
-    match host.request(link::delete(Key::Index(link.index))) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_absent() => Ok(false),
-        Err(error) => Err(error).during(|| format!("delete link {}", link.name)),
+    let was_there = match host.request(link::delete(Key::Index(link.index))) {
+        Ok(_) => true,
+        Err(error) if error.is_absent() => false,
+        Err(error) => return Err(error).during(|| format!("delete link {}", link.name)),
+    };
+    forget_rules(&mut host)?;
+    Ok(was_there)
+}
+
+/// Removes our rules for single addresses that are routed nowhere. The link, once down, no longer tells its addresses; but
+/// a pod's rules come after its routes, so that a rule without a route is one whose pod is gone.
+fn forget_rules(host: &mut Socket) -> Result<(), HostError> {
+    let replies = host.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
+    let ours = replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).filter(SeenRule::is_ours);
+    let of_pods: Vec<_> = ours.filter_map(|s| Some((routing::address_of(&s.rule)?, s.rule))).collect();
+    if of_pods.is_empty() {
+        return Ok(());
     }
+    let routes = routes(host, TABLE_PODS)?;
+    let routed = |address: &IpAddr| routes.iter().any(|r| r.destination.ip() == *address);
+    let stale = of_pods.iter().filter(|(address, _)| !routed(address));
+    // Somebody else may remove the same rule at the same time.
+    let answers = host.batch(stale.map(|(_, r)| rule::delete(r)).collect());
+    let answers = answers.during(|| "remove the rules of pods that are gone".into())?;
+    let failure = answers.into_iter().filter_map(|a| a.verdict.err()).find(|e| !e.is_absent());
+    failure.map_or(Ok(()), Err).during(|| "remove the rules of a pod that is gone".into())
 }
 
 fn open() -> Result<Socket, HostError> {

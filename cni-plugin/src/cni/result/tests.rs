@@ -12,6 +12,7 @@ fn made() -> Made {
         host: end("enicc21c2d7785", ""),
         pod: end("eth0", "/run/netns/p"),
         addresses: vec![[10, 0, 1, 15].into()],
+        hidden: None,
     }
 }
 
@@ -59,6 +60,21 @@ fn earlier_reads_our_own_result() {
     assert_eq!(found.pod_mac.as_deref(), Some("02:00:00:00:00:4"));
     assert_eq!(found.addresses, [IpAddr::from([10, 0, 1, 15])]);
     assert_eq!(earlier(&rendered("1.1.0", None), "eth1").addresses, Vec::<IpAddr>::new());
+}
+
+/// Layout compat: as the incumbent's own, which counts `(interfaces - 1) / 2` pairs and reads table and device.
+#[test]
+fn hidden_fields_are_the_incumbents() {
+    let hidden = Hidden { table: 3, device: 2, name: "dummycc21c2d7785".into() };
+    let made = Made { hidden: Some(hidden), ..made() };
+    let result: Value = serde_json::from_str(&render(&made, version::WITH_GC, "1.1.0", None)).expect("JSON");
+    let interfaces = result["interfaces"].as_array().expect("a list");
+    assert_eq!(interfaces.len(), 3);
+    assert_eq!((&interfaces[1]["name"], &interfaces[1]["mac"]), (&json!("eth0"), &json!("3")));
+    assert_eq!(interfaces[2], json!({ "name": "dummycc21c2d7785", "mac": "0", "sandbox": "2" }));
+    assert_eq!(result["ips"][0]["interface"], 1);
+    let found = earlier(&result, "eth0");
+    assert_eq!((found.lists_pod, found.pod_mac, found.host_interfaces.len()), (true, None, 1));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

@@ -15,6 +15,7 @@ use crate::nft::uapi::{
     NFPROTO_IPV4, NFT_MSG_NEWGEN, NFTA_GEN_PROC_NAME, NFTA_GEN_PROC_PID, NFTA_TABLE_NAME,
 };
 use crate::numbers::{GROUP_BATCH, GROUP_DOOMED, PROTOCOL, TABLE_MAIN, TABLE_PODS};
+use crate::plan::routing;
 use crate::plan::ruleset::TABLE;
 use std::collections::BTreeSet;
 
@@ -46,7 +47,7 @@ impl Seen {
             RTM_NEWLINK | RTM_DELLINK => self.link(message, ours),
             RTM_NEWADDR | RTM_DELADDR => address(message, ours),
             RTM_NEWROUTE | RTM_DELROUTE => self.one_route(message, ours),
-            RTM_NEWRULE | RTM_DELRULE => one_rule(message),
+            RTM_NEWRULE | RTM_DELRULE => one_rule(message, ours),
             RTM_NEWNETCONF => setting(message, ours),
             _ => None,
         };
@@ -123,9 +124,15 @@ fn address(message: &Received<'_>, ours: &Interest) -> Option<Part> {
     ours.secondary.contains(&device).then_some(Part::Address)
 }
 
-fn one_rule(message: &Received<'_>) -> Option<Part> {
-    let (rule, is_ours) = rule::parse(message.kind, message.payload)?;
-    (is_ours || (message.kind == RTM_DELRULE && rule.is_main())).then_some(Part::Rule)
+fn one_rule(message: &Received<'_>, ours: &Interest) -> Option<Part> {
+    let seen = rule::parse(message.kind, message.payload)?;
+    // In layout compat plugins add a pod's rules, and those that the incumbent made count as well.
+    let of_pod = ours.rules_of_pods && routing::address_of(&seen.rule).is_some();
+    let concerns = match message.kind {
+        RTM_DELRULE => seen.is_ours() || seen.rule.is_main() || of_pod,
+        _ => seen.is_ours() && !of_pod,
+    };
+    concerns.then_some(Part::Rule)
 }
 
 fn setting(message: &Received<'_>, ours: &Interest) -> Option<Part> {

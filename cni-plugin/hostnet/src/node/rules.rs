@@ -1,0 +1,128 @@
+//! Routing rules: comparing them with the plan, and taking away what no longer leads anywhere.
+
+use super::change::Edit;
+use super::{NodeNet, Part, not_applied, several};
+use crate::diff::rules::{PodAddresses, Wanted};
+use crate::error::{During, HostError};
+use crate::netlink::route;
+use crate::netlink::rule::{self, Rule, SeenRule};
+use crate::netlink::uapi::AF_INET;
+use crate::numbers::{EniSlot, PRIORITY_MAIN, TABLE_MAIN};
+use crate::plan::{Layout, routing};
+use ipnetwork::IpNetwork;
+use std::net::IpAddr;
+
+impl NodeNet {
+    pub(super) fn seen_rules(&mut self) -> Result<Vec<SeenRule>, HostError> {
+        let replies = self.route.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
+        Ok(replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).collect())
+    }
+
+    /// Adds what is missing and removes what is stale.
+    pub(super) fn sync_rules(&mut self) -> Result<(), HostError> {
+        let (wanted, seen) = self.compare()?;
+        self.add_rules(&wanted, &seen)?;
+        self.remove_rules(&wanted, &seen)
+    }
+
+    /// Rules and ruleset in the order in which no packet is lost when the layout changes: the new way is there before the
+    /// old one goes.
+    pub(super) fn sync_paths(&mut self) -> Result<(), HostError> {
+        let (wanted, seen) = self.compare()?;
+        self.add_rules(&wanted, &seen)?;
+        self.sync_ruleset()?;
+        self.remove_rules(&wanted, &seen)
+    }
+
+    /// *Why rules before pods*: a pod's rules come after its routes, so that a rule without a pod is one whose pod is gone.
+    fn compare(&mut self) -> Result<(Wanted, Vec<SeenRule>), HostError> {
+        let seen = self.seen_rules()?;
+        Ok((self.wanted_rules()?, seen))
+    }
+
+    fn wanted_rules(&mut self) -> Result<Wanted, HostError> {
+        let Some((node, _)) = &self.node else { return Err(not_applied()) };
+        let shared = routing::rules(node, self.enis.values().map(|r| &r.config));
+        let pods = match node.layout {
+            Layout::Constant => None,
+            Layout::Compat => Some(self.pod_addresses()?),
+        };
+        let tables = self.enis.keys().map(|slot| slot.table()).collect();
+        Ok(Wanted { shared, pods, tables, strangers: self.strangers })
+    }
+
+    fn pod_addresses(&mut self) -> Result<PodAddresses, HostError> {
+        let pods = self.pods()?.into_iter().filter(|pod| !pod.doomed);
+        Ok(pods.flat_map(|pod| pod.addresses).map(|address| (address, self.slot_of(address))).collect())
+    }
+
+    /// The ENI that carries an address, where it has been named.
+    fn slot_of(&self, address: IpAddr) -> Option<EniSlot> {
+        let carries = |nets: &[IpNetwork]| nets.iter().any(|net| net.contains(address));
+        self.enis.iter().find(|(_, ready)| carries(&ready.config.sources)).map(|(slot, _)| *slot)
+    }
+
+    fn add_rules(&mut self, wanted: &Wanted, seen: &[SeenRule]) -> Result<(), HostError> {
+        let mut edits: Vec<Edit> = wanted
+            .missing(seen)
+            .iter()
+            .map(|r| Edit::new(Part::Rule, format!("added rule {r}"), rule::add(r)))
+            .collect();
+        if !seen.iter().any(|s| s.rule.is_main()) {
+            // Whatever `ip rule flush` takes, `main` must be looked up: the primary ENI's pods leave by it.
+            let main = Rule::all(PRIORITY_MAIN, TABLE_MAIN);
+            edits.push(Edit::new(Part::Rule, format!("added rule {main}"), rule::add_kernels(&main)));
+        }
+        self.attempt_all(edits)
+    }
+
+    fn remove_rules(&mut self, wanted: &Wanted, seen: &[SeenRule]) -> Result<(), HostError> {
+        self.attempt_all(wanted.stale(seen).into_iter().map(|s| removal(&s.rule)).collect())
+    }
+
+    /// One by one, since a plugin may have added or removed the same rule meanwhile.
+    fn attempt_all(&mut self, edits: Vec<Edit>) -> Result<(), HostError> {
+        several(edits.into_iter().filter_map(|edit| self.attempt(edit).err()).collect())
+    }
+
+    pub(super) fn remove_rules_of(&mut self, slot: EniSlot) -> Result<(), HostError> {
+        let seen = self.seen_rules()?;
+        let gone = seen.iter().filter(|s| s.is_ours() && s.rule.table == slot.table());
+        self.attempt_all(gone.map(|s| removal(&s.rule)).collect())
+    }
+
+    /// Removes what an earlier owner of these addresses left among the rules, whoever made it: a rule to or from exactly
+    /// such an address leads its next owner's packets elsewhere. A rule whose address is still routed to a link that is not
+    /// ours belongs to a pod of the incumbent and stays, and so does, in layout compat, what a running pod needs.
+    pub(super) fn forget_rules(&mut self, nets: &[IpNetwork]) -> Result<(), HostError> {
+        let within = |s: SeenRule| {
+            let address = routing::address_of(&s.rule)?;
+            nets.iter().any(|net| net.contains(address)).then_some((s, address))
+        };
+        let rules: Vec<(SeenRule, IpAddr)> = self.seen_rules()?.into_iter().filter_map(within).collect();
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let wanted = if self.node.is_some() { Some(self.wanted_rules()?) } else { None };
+        let ours = self.live_pods()?;
+        let main = self.seen_routes(IpAddr::from([0, 0, 0, 0]), TABLE_MAIN)?;
+        let elsewhere = |address: IpAddr| {
+            main.iter().any(|r| {
+                route::is_host(r.destination)
+                    && r.destination.ip() == address
+                    && !ours.contains_key(&r.device)
+            })
+        };
+        let needed = |rule: &Rule, address| wanted.as_ref().is_some_and(|w| w.keeps(address, rule));
+        let stale = rules.iter().filter(|(s, address)| !elsewhere(*address) && !needed(&s.rule, *address));
+        let edits = stale.map(|(SeenRule { rule, protocol }, _)| {
+            let what = format!("removed rule {rule}, left by an earlier owner of the address");
+            Edit::new(Part::Leftover, what, rule::delete_anyones(rule, *protocol))
+        });
+        self.attempt_all(edits.collect())
+    }
+}
+
+pub(super) fn removal(rule: &Rule) -> Edit {
+    Edit::new(Part::Rule, format!("removed rule {rule}"), rule::delete(rule))
+}
