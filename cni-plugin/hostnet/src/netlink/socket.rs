@@ -276,11 +276,19 @@ impl Socket {
 
     /// Asks for a list of objects, again when changes interrupted it.
     pub(crate) fn dump(&mut self, request: &Message) -> Result<Vec<Reply>, NetlinkError> {
+        self.list(request, |kind, payload| Some(Reply { kind, payload: payload.to_vec() }))
+    }
+
+    /// The same, each object read as it comes: a link is a kilobyte on the wire and a tenth of that once read.
+    pub(crate) fn list<T>(
+        &mut self,
+        request: &Message,
+        read: impl Fn(u16, &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
         for _ in 0..DUMP_TRIES {
-            let mut replies = Vec::new();
-            let keep = |m: &Received<'_>| replies.push(Reply { kind: m.kind, payload: m.payload.to_vec() });
-            if self.dump_once(request.clone(), keep)? {
-                return Ok(replies);
+            let mut found = Vec::new();
+            if self.dump_once(request.clone(), |m| found.extend(read(m.kind, m.payload)))? {
+                return Ok(found);
             }
         }
         Err(NetlinkError::Interrupted)

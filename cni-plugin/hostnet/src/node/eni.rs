@@ -53,12 +53,10 @@ impl NodeNet {
     /// address would answer for them). No route to the subnet in `main`: the node itself speaks through the primary ENI.
     fn sync_address(&mut self, eni: &EniConfig, link: &Link) -> Result<(), HostError> {
         let list = addr::list(family(eni.primary), link.index);
-        let replies = self.route.dump(&list).during(|| format!("list the addresses of {}", link.name))?;
-        let present: Vec<_> = replies
-            .iter()
-            .filter_map(|r| addr::parse(r.kind, &r.payload))
-            .filter(|a| a.index == link.index && a.scope == RT_SCOPE_UNIVERSE)
-            .collect();
+        let seen =
+            self.route.list(&list, addr::parse).during(|| format!("list the addresses of {}", link.name))?;
+        let present: Vec<_> =
+            seen.into_iter().filter(|a| a.index == link.index && a.scope == RT_SCOPE_UNIVERSE).collect();
         let right = |a: &addr::Address| a.address == eni.primary && a.prefix_len == eni.subnet.prefix();
         let (name, prefix) = (&link.name, eni.subnet.prefix());
         let mut edits = Vec::new();
@@ -76,14 +74,13 @@ impl NodeNet {
     }
 
     pub(super) fn seen_routes(&mut self, like: IpAddr, table: u32) -> Result<Vec<Route>, HostError> {
-        let replies = match self.route.dump(&route::list(family(like), table)) {
-            Ok(replies) => replies,
+        let routes = match self.route.list(&route::list(family(like), table), route::parse) {
+            Ok(routes) => routes,
             // A table that never held a route does not exist.
             Err(error) if error.is_absent() => Vec::new(),
             Err(error) => return Err(error).during(|| format!("list the routes of table {table}")),
         };
-        let routes = replies.iter().filter_map(|r| route::parse(r.kind, &r.payload));
-        Ok(routes.filter(|r| r.table == table).collect())
+        Ok(routes.into_iter().filter(|r| r.table == table).collect())
     }
 
     fn sync_routes(&mut self, eni: &EniConfig, link: &Link) -> Result<(), HostError> {
@@ -139,8 +136,7 @@ pub(super) fn by_mac(socket: &mut Socket, mac: [u8; 6]) -> Result<Option<Link>, 
 }
 
 pub(super) fn all_links(socket: &mut Socket) -> Result<Vec<Link>, HostError> {
-    let replies = socket.dump(&link::list(None)).during(|| "list network devices".into())?;
-    Ok(replies.iter().filter_map(|r| link::parse(r.kind, &r.payload)).collect())
+    socket.list(&link::list(None), link::parse).during(|| "list network devices".into())
 }
 
 pub(super) fn among(links: &[Link], mac: [u8; 6]) -> Option<&Link> {

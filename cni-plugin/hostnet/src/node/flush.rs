@@ -39,9 +39,9 @@ impl NodeNet {
     }
 
     fn flush_neighbours(&mut self, addresses: &BTreeSet<IpAddr>, family: u8) -> Result<(), HostError> {
-        let replies = self.route.dump(&neigh::list(family)).during(|| "list neighbours".into())?;
-        let entries = replies.iter().filter_map(|r| neigh::parse(r.kind, &r.payload));
-        for entry in entries.filter(|n| addresses.contains(&n.address)) {
+        let entries =
+            self.route.list(&neigh::list(family), neigh::parse).during(|| "list neighbours".into())?;
+        for entry in entries.into_iter().filter(|n| addresses.contains(&n.address)) {
             let address = entry.address;
             match self.route.request(neigh::delete(entry.device, address)) {
                 Ok(_) => self.note(Part::Leftover, format!("forgot neighbour {address}")),

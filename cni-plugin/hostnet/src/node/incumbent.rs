@@ -8,7 +8,6 @@ use crate::error::{During, HostError};
 use crate::names::Attachment;
 use crate::netlink::link::{self, Key};
 use crate::netlink::route::{self, Route};
-use crate::netlink::uapi::AF_INET;
 use crate::numbers::{TABLE_MAIN, TABLE_PODS};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,16 +27,15 @@ impl NodeNet {
     /// # Errors
     /// The kernel cannot be asked.
     pub fn unmarked_links(&mut self) -> Result<Vec<UnmarkedLink>, HostError> {
-        let replies = self.route.dump(&link::list(Some("veth"))).during(|| "list veths".into())?;
-        let routes = self.route.dump(&route::list(AF_INET, TABLE_MAIN)).during(|| "list routes".into())?;
+        let links = self.route.list(&link::list(Some("veth")), link::parse).during(|| "list veths".into())?;
+        let routes = self.seen_routes(IpAddr::from([0, 0, 0, 0]), TABLE_MAIN)?;
         let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
-        for found in routes.iter().filter_map(|r| route::parse(r.kind, &r.payload)) {
-            if found.table == TABLE_MAIN && found.gateway.is_none() && route::is_host(found.destination) {
+        for found in routes {
+            if found.gateway.is_none() && route::is_host(found.destination) {
                 addresses.entry(found.device).or_default().push(found.destination.ip());
             }
         }
-        let links = replies.iter().filter_map(|r| link::parse(r.kind, &r.payload));
-        let unmarked = links.filter(|link| Attachment::from_alias(&link.alias).is_none());
+        let unmarked = links.into_iter().filter(|link| Attachment::from_alias(&link.alias).is_none());
         Ok(unmarked
             .map(|link| UnmarkedLink {
                 addresses: addresses.remove(&link.index).unwrap_or_default(),

@@ -7,7 +7,6 @@ use crate::names::Attachment;
 use crate::netlink::link::{self, Key, Link};
 use crate::netlink::route;
 use crate::netlink::socket::{NetlinkError, Socket};
-use crate::netlink::uapi::AF_INET;
 use crate::numbers::{GROUP_BATCH, GROUP_BATCH_MAX, GROUP_DOOMED, TABLE_PODS};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -34,22 +33,17 @@ impl NodeNet {
     /// # Errors
     /// The kernel cannot be asked.
     pub fn pods(&mut self) -> Result<Vec<PodLink>, HostError> {
-        let replies = self.route.dump(&link::list(Some("veth"))).during(|| "list pod links".into())?;
+        let links =
+            self.route.list(&link::list(Some("veth")), link::parse).during(|| "list pod links".into())?;
         let mut addresses = self.routed()?;
-        let links = replies.iter().filter_map(|r| link::parse(r.kind, &r.payload));
-        Ok(links.filter_map(|l| pod_link(l, &mut addresses)).collect())
+        Ok(links.into_iter().filter_map(|l| pod_link(l, &mut addresses)).collect())
     }
 
     /// Addresses by the device they are routed to, from our own table.
     fn routed(&mut self) -> Result<BTreeMap<u32, Vec<IpAddr>>, HostError> {
-        let replies = match self.route.dump(&route::list(AF_INET, TABLE_PODS)) {
-            Ok(replies) => replies,
-            Err(error) if error.is_absent() => Vec::new(),
-            Err(error) => return Err(error).during(|| "list pod routes".into()),
-        };
         let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
-        for found in replies.iter().filter_map(|r| route::parse(r.kind, &r.payload)) {
-            if found.table == TABLE_PODS && route::is_host(found.destination) {
+        for found in self.seen_routes(IpAddr::from([0, 0, 0, 0]), TABLE_PODS)? {
+            if route::is_host(found.destination) {
                 addresses.entry(found.device).or_default().push(found.destination.ip());
             }
         }

@@ -74,12 +74,13 @@ impl NodeNet {
     }
 
     pub(super) fn live_pods(&mut self) -> Result<BTreeMap<u32, Live>, HostError> {
-        let replies = self.route.dump(&link::list(Some("veth"))).during(|| "list pod links".into())?;
-        let links = replies.iter().filter_map(|r| link::parse(r.kind, &r.payload));
-        let live = links.filter(|l| !matches!(l.group, GROUP_DOOMED | GROUP_BATCH)).filter_map(|link| {
-            let attachment = Attachment::from_alias(&link.alias)?;
-            Some((link.index, Live { link, attachment }))
-        });
+        let links =
+            self.route.list(&link::list(Some("veth")), link::parse).during(|| "list pod links".into())?;
+        let live =
+            links.into_iter().filter(|l| !matches!(l.group, GROUP_DOOMED | GROUP_BATCH)).filter_map(|link| {
+                let attachment = Attachment::from_alias(&link.alias)?;
+                Some((link.index, Live { link, attachment }))
+            });
         Ok(live.collect())
     }
 }

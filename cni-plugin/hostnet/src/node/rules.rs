@@ -14,8 +14,7 @@ use std::net::IpAddr;
 
 impl NodeNet {
     pub(super) fn seen_rules(&mut self) -> Result<Vec<SeenRule>, HostError> {
-        let replies = self.route.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
-        Ok(replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).collect())
+        self.route.list(&rule::list(AF_INET), rule::parse).during(|| "list routing rules".into())
     }
 
     /// Adds what is missing and removes what is stale.

@@ -51,9 +51,8 @@ fn host_side(host: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String
             }
         }
     }
-    let replies = host.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
-    let present: Vec<Rule> =
-        replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).map(|s| s.rule).collect();
+    let seen = host.list(&rule::list(AF_INET), rule::parse).during(|| "list routing rules".into())?;
+    let present: Vec<Rule> = seen.into_iter().map(|s| s.rule).collect();
     let shared = wiring.compat.is_none().then(|| Rule::all(PRIORITY_PODS, TABLE_PODS));
     for wanted in super::rules(wiring).chain(shared).filter(|r| !present.contains(r)) {
         differences.push(format!("rule {wanted} is missing"));
@@ -91,11 +90,10 @@ fn pod_side(
             differences.push(format!("route {} is missing in the pod", wanted.destination));
         }
     }
-    let replies = pod.dump(&neigh::list(AF_INET)).during(|| "list neighbours".into())?;
-    let mut neighbours = replies.iter().filter_map(|r| neigh::parse(r.kind, &r.payload));
+    let neighbours = pod.list(&neigh::list(AF_INET), neigh::parse).during(|| "list neighbours".into())?;
     let wanted = wiring.attachment.host_mac();
     let gateway = IpAddr::V4(plan::GATEWAY);
-    if !neighbours.any(|n| n.address == gateway && n.mac == Some(wanted) && n.permanent) {
+    if !neighbours.iter().any(|n| n.address == gateway && n.mac == Some(wanted) && n.permanent) {
         differences.push(format!("the permanent neighbour {gateway} is missing in the pod"));
     }
     Ok(())
@@ -108,9 +106,8 @@ fn pod_addresses(
     differences: &mut Vec<String>,
 ) -> Result<(), HostError> {
     let list = addr::list(AF_UNSPEC, link.index);
-    let replies = pod.dump(&list).during(|| format!("list the addresses of {}", link.name))?;
-    let present: Vec<IpAddr> =
-        replies.iter().filter_map(|r| addr::parse(r.kind, &r.payload)).map(|a| a.address).collect();
+    let seen = pod.list(&list, addr::parse).during(|| format!("list the addresses of {}", link.name))?;
+    let present: Vec<IpAddr> = seen.into_iter().map(|a| a.address).collect();
     for wanted in wiring.addresses.iter().filter(|a| !present.contains(a)) {
         differences.push(format!("address {wanted} is missing on {}", link.name));
     }
@@ -118,8 +115,8 @@ fn pod_addresses(
 }
 
 pub(super) fn routes(socket: &mut Socket, table: u32) -> Result<Vec<Route>, HostError> {
-    match socket.dump(&route::list(AF_INET, table)) {
-        Ok(replies) => Ok(replies.iter().filter_map(|r| route::parse(r.kind, &r.payload)).collect()),
+    match socket.list(&route::list(AF_INET, table), route::parse) {
+        Ok(routes) => Ok(routes),
         Err(error) if error.is_absent() => Ok(Vec::new()),
         Err(error) => Err(error).during(|| format!("list the routes of table {table}")),
     }

@@ -66,9 +66,12 @@ pub fn delete_own(teardown: &Teardown<'_>) -> Result<bool, HostError> {
 /// Removes our rules for single addresses that are routed nowhere. The link, once down, no longer tells its addresses; but
 /// a pod's rules come after its routes, so that a rule without a route is one whose pod is gone.
 fn forget_rules(host: &mut Socket) -> Result<(), HostError> {
-    let replies = host.dump(&rule::list(AF_INET)).during(|| "list routing rules".into())?;
-    let ours = replies.iter().filter_map(|r| rule::parse(r.kind, &r.payload)).filter(SeenRule::is_ours);
-    let of_pods: Vec<_> = ours.filter_map(|s| Some((routing::address_of(&s.rule)?, s.rule))).collect();
+    let rules = host.list(&rule::list(AF_INET), rule::parse).during(|| "list routing rules".into())?;
+    let of_pods: Vec<_> = rules
+        .into_iter()
+        .filter(SeenRule::is_ours)
+        .filter_map(|s| Some((routing::address_of(&s.rule)?, s.rule)))
+        .collect();
     if of_pods.is_empty() {
         return Ok(());
     }
