@@ -107,8 +107,9 @@ impl Watch {
         self.waker.clone()
     }
 
-    /// Waits until the kernel says anything, somebody wakes it, or the deadline passes. What the kernel says may `gather`
-    /// for so long; a waker is heeded at once.
+    /// Waits until the kernel says anything, somebody wakes it, or the deadline passes. What the kernel says of routing may
+    /// `gather` for so long; a waker is heeded at once, and so is what it says of nftables: while the last NAT chain is
+    /// gone, connections under SNAT are not translated, and each answer that arrives resets one.
     ///
     /// # Errors
     /// The sockets fail.
@@ -116,7 +117,7 @@ impl Watch {
         let action = || "wait for changes".to_owned();
         let fds = [self.waker.0.as_fd(), self.route.as_fd(), self.filter.as_fd()];
         if wait_any(&fds, deadline).during(action)? > 0 && !self.waker.clear() {
-            wait_any(&fds[..1], Instant::now() + gather).during(action)?;
+            wait_any(&[fds[0], fds[2]], Instant::now() + gather).during(action)?;
             self.waker.clear();
         }
         Ok(())
