@@ -24,6 +24,7 @@ use podwire_pool::{
 use crate::describe::observed;
 use crate::failure::Failed;
 use crate::tags::{INSTANCE_TAG, TagSet};
+use crate::tracking::{Primary, Timeouts};
 
 /// What the client is told at start.
 #[derive(Debug, Clone)]
@@ -52,10 +53,14 @@ pub struct Ec2Options {
 pub struct Ec2Client {
     pub(crate) client: Client,
     pub(crate) options: Ec2Options,
+    primary: Primary,
 }
 
 /// Page size of describes. *Source*: EC2 API reference, DescribeNetworkInterfaces, MaxResults 5–1000.
 pub(crate) const PAGE: i32 = 1000;
+
+/// How long a Create waits for what EC2 says of the primary ENI. *Source*: our choice; an answer takes some 100 ms.
+const TIMEOUTS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Ec2Client {
     /// Makes a client; sends nothing. Credentials come from the SDK's default chain when first needed.
@@ -81,7 +86,7 @@ impl Ec2Client {
         if let Some(endpoint) = &options.endpoint {
             config = config.endpoint_url(endpoint);
         }
-        Self { client: Client::from_conf(config.build()), options }
+        Self { client: Client::from_conf(config.build()), options, primary: Primary::default() }
     }
 
     /// Makes one call. A call whose signature EC2 refuses because this machine's clock is wrong is made once more, dated
@@ -198,6 +203,7 @@ impl Ec2Client {
             .subnet_id(subnet.as_str())
             .set_groups(Some(groups.iter().map(ToString::to_string).collect()))
             .description(self.options.tags.description())
+            .set_connection_tracking_specification(self.timeouts().await.request())
             .client_token(format!("podwire-{}-{op}", self.options.token_salt))
             .tag_specifications(
                 TagSpecification::builder()
@@ -216,6 +222,27 @@ impl Ec2Client {
             .ok_or_else(|| Failed::unknown("empty-answer", "CreateNetworkInterface"))?;
         let eni = observed(eni).map_err(|e| Failed::unknown("unreadable-answer", &e.to_string()))?;
         Ok(Ec2Answer::Created(Box::new(eni)))
+    }
+
+    /// The primary ENI's. Read once where no Describe has told them; a Create does not fail, or wait for long, for want of
+    /// them.
+    async fn timeouts(&self) -> Timeouts {
+        if self.primary.timeouts().is_none() {
+            let instance = [self.options.instance.as_str()];
+            let filters =
+                vec![filter("attachment.instance-id", instance), filter("attachment.device-index", ["0"])];
+            match tokio::time::timeout(TIMEOUTS_PATIENCE, self.describe_by(filters)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(failed)) => tracing::warn!(
+                    code = %failed.failure.code,
+                    "the primary ENI's connection tracking timeouts cannot be read; a new ENI gets EC2's"
+                ),
+                Err(_) => tracing::warn!(
+                    "the primary ENI's connection tracking timeouts do not come; a new ENI gets EC2's"
+                ),
+            }
+        }
+        self.primary.timeouts().unwrap_or_default()
     }
 
     async fn attach(&self, eni: &EniId, card: u32, device: u32) -> Result<Ec2Answer, Failed> {
@@ -271,6 +298,9 @@ impl Ec2Client {
         let mut enis = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|e| Failed::of(&e))?;
+            page.network_interfaces()
+                .iter()
+                .for_each(|eni| self.primary.see(eni, self.options.instance.as_str()));
             enis.extend(page.network_interfaces().iter().filter_map(understood));
         }
         Ok(enis)

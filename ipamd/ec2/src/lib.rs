@@ -1,7 +1,7 @@
 //! EC2 and instance metadata in the vocabulary of the pool.
 //!
 //! Each [`podwire_pool::Ec2Call`] becomes exactly one mutating request, or a few reading ones; each failure is classified
-//! once, by code ([`classify`]). Retries, back-off and budgets are the pool's business: the SDK's own retries are off,
+//! once, by code ([`classify`]). (A daemon's first Create may read the primary ENI before.) Retries, back-off and budgets are the pool's business: the SDK's own retries are off,
 //! because a repeated request that nobody decided on is a request nobody counted. Nothing here decides anything.
 
 pub mod classify;
@@ -13,6 +13,7 @@ mod failure;
 pub mod imds;
 mod subnets;
 pub mod tags;
+mod tracking;
 
 pub use client::{Ec2Client, Ec2Options};
 pub use imds::{Identity, Imds, ImdsError, Listing};

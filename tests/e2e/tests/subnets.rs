@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use podwire_e2e::binaries::Binaries;
-use podwire_e2e::daemon::wait_for;
+use podwire_e2e::daemon::{Daemon, wait_for};
+use podwire_e2e::pod;
 use podwire_e2e::proof;
-use podwire_e2e::scene::{Mode, Worker, holdings};
+use podwire_e2e::scene::{Mode, READY, Worker, holdings};
 use serde_json::json;
 use vpcsim::api::wall_clock;
-use vpcsim::cloud::{Attribute, GroupSpec, SubnetSpec};
+use vpcsim::cloud::{Attribute, GroupSpec, InstanceId, SubnetSpec, Tracking};
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 use vpcsim::trouble::TroubleSettings;
 
@@ -117,4 +118,41 @@ fn changed_security_groups_reach_the_secondary_enis() {
     .expect("the other ENIs follow");
     let made = calls(&lab, "ModifyNetworkInterfaceAttribute") - before;
     assert_eq!(usize::try_from(made).expect("a count"), groups().len() - 1);
+}
+
+/// Timeouts of connection tracking that somebody set on the primary ENI hold for the ENIs made for pods, too.
+#[test]
+fn connection_tracking_timeouts_of_the_primary_are_copied() {
+    let lab = lab("tracking", "10.0.0.0/26");
+    let set = Tracking { tcp_established: Some(350), udp: Some(45), ..Tracking::default() };
+    let spec = NodeSpec::new("n1").of_type("m5.large").in_subnet("10.0.0.0/26");
+    let node = lab.add_node(spec).expect("a node");
+    let instance = InstanceId::from(node.instance_id());
+    lab.with_cloud(|cloud| {
+        let primary = cloud.interfaces_of(&instance)[0].id.clone();
+        let change = Attribute::Tracking(set);
+        cloud.modify_network_interface_attribute(wall_clock(), &primary, &change).expect("modified");
+    });
+    let binaries = Binaries::find().expect("binaries");
+    let mut daemon = Daemon::start(&node, &binaries, &[Mode::Secondary.setting()]).expect("a daemon");
+    daemon.wait_ready(READY).expect("ready");
+    std::thread::scope(|scope| {
+        let adds: Vec<_> = (0..20)
+            .map(|n| {
+                scope.spawn({
+                    let node = &node;
+                    move || pod::add(node, &format!("pod-{n}"))
+                })
+            })
+            .collect();
+        for add in adds {
+            add.join().expect("a thread").expect("an ADD");
+        }
+    });
+    let enis = lab.with_cloud(|cloud| {
+        cloud.interfaces_of(&instance).iter().map(|eni| eni.tracking).collect::<Vec<_>>()
+    });
+    assert!(enis.len() > 2 && enis.iter().all(|tracking| *tracking == set), "{enis:?}");
+    // The daemon read them once; whatever else describes ENIs comes by itself.
+    assert!(calls(&lab, "DescribeNetworkInterfaces") <= 2, "{}", calls(&lab, "DescribeNetworkInterfaces"));
 }
