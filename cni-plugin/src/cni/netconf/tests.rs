@@ -34,9 +34,14 @@ fn veth_prefix_at_most_four_characters() {
     }
 }
 
+/// C07, its rows first: what is no MTU between 576 and 9001 is the default.
 #[test]
 fn mtu_out_of_range_is_the_default() {
     let table = [
+        (json!("abc"), 9001),
+        (json!("500"), 9001),
+        (json!("10000"), 9001),
+        (json!("8000"), 8000),
         (json!("1500"), 1500),
         (json!(1500), 1500),
         (json!("575"), 9001),

@@ -9,8 +9,9 @@ use ipnetwork::IpNetwork;
 use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{
     Answer, AttachmentId, BootId, DeviceIndex, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass,
-    GroupId, GrowBy, HostChange, Input, InstanceId, Mac, NetworkCard, ObservedEni, OpId, PodRef, Pool,
-    Record, RequestId, Revision, SandboxKey, Settings, Snapshot, SnapshotSource, SubnetId, Time,
+    GroupId, GrowBy, HostChange, Input, InstanceId, Mac, NetworkCard, ObservedEni, ObservedSubnet, OpId,
+    PodRef, Pool, Record, RequestId, Revision, SandboxKey, Settings, Snapshot, SnapshotSource, SubnetId,
+    Time,
 };
 
 /// A t3.small: 3 ENIs with 4 addresses each.
@@ -94,6 +95,12 @@ pub(crate) struct Bench {
     pub(crate) removed: BTreeSet<EniId>,
     /// Instances that do not exist any more.
     pub(crate) dead: BTreeSet<InstanceId>,
+    /// What DescribeSubnets answers.
+    pub(crate) subnets: Vec<ObservedSubnet>,
+    /// Subnets without a free address.
+    pub(crate) dry: BTreeSet<SubnetId>,
+    /// What fails however often it is tried, by a word in the call's or change's debug text.
+    pub(crate) broken: Option<&'static str>,
 }
 
 impl Bench {
@@ -129,7 +136,10 @@ impl Bench {
             free_addresses: 10_000,
             fragmented: false,
             removed: BTreeSet::new(),
+            subnets: Vec::new(),
+            dry: BTreeSet::new(),
             dead: BTreeSet::new(),
+            broken: None,
         }
     }
 
@@ -245,7 +255,10 @@ impl Bench {
                     let outcome = self.ec2(&call);
                     self.input(Input::Ec2 { op, outcome });
                 }
-                Effect::Host { op, .. } => self.input(Input::Host { op, outcome: Ok(()) }),
+                Effect::Host { op, change } => {
+                    let outcome = if self.fails(&change) { Err("broken".into()) } else { Ok(()) };
+                    self.input(Input::Host { op, outcome });
+                }
                 _ => {}
             }
         }
@@ -308,7 +321,15 @@ impl Bench {
         assert!(held <= usize::try_from(self.settings.limits.ipv4_per_eni).unwrap(), "ENI over its limit");
     }
 
+    fn fails(&self, what: &impl std::fmt::Debug) -> bool {
+        self.broken.is_some_and(|word| format!("{what:?}").contains(word))
+    }
+
     fn ec2(&mut self, call: &Ec2Call) -> Result<Ec2Answer, Ec2Failure> {
+        if self.fails(call) {
+            let class = FailureClass::Busy;
+            return Err(Ec2Failure { class, code: "Broken".into(), message: "as told".into() });
+        }
         let describe = matches!(call, Ec2Call::Describe { .. });
         if !describe && !self.failures.is_empty() {
             if self.works_first > 0 {
@@ -320,6 +341,12 @@ impl Bench {
         }
         let fail = |class| Ec2Failure { class, code: "No".into(), message: "no".into() };
         match call {
+            Ec2Call::Assign { eni, .. } if self.dry.contains(&self.enis[eni].subnet) => {
+                Err(fail(FailureClass::SubnetExhausted))
+            }
+            Ec2Call::Create { subnet, .. } if self.dry.contains(subnet) => {
+                Err(fail(FailureClass::SubnetExhausted))
+            }
             Ec2Call::Assign { eni, by } => {
                 let nets = self.grant(*by).map_err(fail)?;
                 self.give(eni, &nets);
@@ -331,13 +358,14 @@ impl Bench {
                 eni.prefixes.retain(|net| !nets.contains(net));
                 Ok(Ec2Answer::Unassigned)
             }
-            Ec2Call::Create { with, .. } => {
+            Ec2Call::Create { with, subnet, groups } => {
                 let nets = self.grant(*with).map_err(fail)?;
                 let mut new = eni(&format!("eni-{}", self.next_eni), 0);
                 let number = u8::try_from(self.next_eni).unwrap();
                 new.mac = Mac([2, 0, 0, 0, 1, number]);
                 new.primary = IpAddr::V4(Ipv4Addr::new(10, 0, 254, number));
                 (new.attached, new.attachment, new.instance) = (false, None, None);
+                (new.subnet, new.groups) = (subnet.clone(), groups.clone());
                 self.next_eni += 1;
                 let id = new.id.clone();
                 self.enis.insert(id.clone(), new);
@@ -367,7 +395,7 @@ impl Bench {
             }
             Ec2Call::Describe { .. } => Ok(Ec2Answer::Described(self.enis.values().cloned().collect())),
             Ec2Call::SetGroups { .. } => Ok(Ec2Answer::Modified),
-            Ec2Call::DescribeSubnets { .. } => Ok(Ec2Answer::Subnets(Vec::new())),
+            Ec2Call::DescribeSubnets { .. } => Ok(Ec2Answer::Subnets(self.subnets.clone())),
             Ec2Call::FindDetached => {
                 Ok(Ec2Answer::Described(self.enis.values().filter(|e| !e.attached).cloned().collect()))
             }

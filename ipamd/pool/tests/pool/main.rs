@@ -13,6 +13,7 @@ mod conformance;
 mod first_boot;
 mod give_back;
 mod incumbent;
+mod incumbent_enis;
 mod leaks;
 mod ownership;
 mod recovery;
