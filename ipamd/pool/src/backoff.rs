@@ -271,3 +271,6 @@ pub(crate) fn cause_of(action: Action, failure: &Ec2Failure, subnet: Option<&Sub
 pub(crate) fn host_cause(eni: &EniId, reason: &str) -> Cause {
     Cause::Host { eni: eni.clone(), reason: reason.into() }
 }
+
+#[cfg(test)]
+mod tests;

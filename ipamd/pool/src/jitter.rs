@@ -30,3 +30,31 @@ impl Jitter {
         Duration::from_millis(low.saturating_add(self.next() % width))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// *Source*: the first numbers of the reference implementation for seed 1234567 (prng.di.unimi.it, splitmix64.c).
+    #[test]
+    fn stream_is_splitmix64() {
+        let mut jitter = Jitter::new(1_234_567);
+        let numbers = [(); 3].map(|()| jitter.next());
+        assert_eq!(
+            numbers,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
+    }
+
+    #[test]
+    fn both_ends_of_a_span_come_up_and_nothing_beyond() {
+        let ms = Duration::from_millis;
+        let mut jitter = Jitter::new(3);
+        let drawn: Vec<Duration> = (0..400).map(|_| jitter.between(ms(10), ms(13))).collect();
+        for wanted in 10..=13 {
+            assert!(drawn.contains(&ms(wanted)), "{wanted} ms never came");
+        }
+        assert!(drawn.iter().all(|span| (ms(10)..=ms(13)).contains(span)));
+        assert_eq!(jitter.between(ms(9), ms(2)), ms(9), "a span of nothing");
+    }
+}

@@ -27,6 +27,28 @@ fn lone_node_calls_at_once_and_as_often_as_the_bucket_holds() {
     assert_eq!(budget.closed(Action::Create, Urgency::Waiting, at(0)), None, "a bucket for each action");
 }
 
+/// The account's bucket is divided among the nodes that share it; nobody gets less than a few calls, nor more than its part.
+#[test]
+fn bucket_is_divided_among_the_nodes() {
+    let (burst, rate) = bucket(Action::Assign);
+    for (nodes, percent) in [(1, 100), (3, 100), (3, 50), (40, 100), (100_000, 1)] {
+        let part = Part::of(Share { nodes: Some(nodes), percent }, Action::Assign);
+        let (n, percent) = (u64::from(nodes), u64::from(percent));
+        assert_eq!(
+            part.capacity,
+            (burst * CALL * percent / 100 / n).max(QUIET_CALLS * CALL),
+            "{nodes} {percent}"
+        );
+        assert_eq!(
+            (part.rate, part.fair),
+            ((rate * percent / 100 / n).max(1), part.rate),
+            "{nodes} {percent}"
+        );
+    }
+    let alone = Part::of(Share { nodes: None, percent: 100 }, Action::Assign);
+    assert_eq!((alone.capacity, alone.rate, alone.fair), (burst * CALL, rate, rate / ASSUMED_NODES));
+}
+
 #[test]
 fn two_hundred_starts_are_spread_over_what_the_bucket_refills() {
     let mut first: Vec<u64> = (0..200)

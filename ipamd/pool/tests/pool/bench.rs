@@ -325,28 +325,35 @@ impl Bench {
         self.broken.is_some_and(|word| format!("{what:?}").contains(word))
     }
 
-    fn ec2(&mut self, call: &Ec2Call) -> Result<Ec2Answer, Ec2Failure> {
+    /// What a test told to fail.
+    fn failure_of(&mut self, call: &Ec2Call) -> Option<Ec2Failure> {
         if self.fails(call) {
             let class = FailureClass::Busy;
-            return Err(Ec2Failure { class, code: "Broken".into(), message: "as told".into() });
+            return Some(Ec2Failure { class, code: "Broken".into(), message: "as told".into() });
         }
-        let describe = matches!(call, Ec2Call::Describe { .. });
-        if !describe && !self.failures.is_empty() {
+        if !matches!(call, Ec2Call::Describe { .. }) && !self.failures.is_empty() {
             if self.works_first > 0 {
                 self.works_first -= 1;
             } else {
                 let class = self.failures.remove(0);
-                return Err(Ec2Failure { class, code: "Told".into(), message: "to fail".into() });
+                return Some(Ec2Failure { class, code: "Told".into(), message: "to fail".into() });
             }
+        }
+        let subnet = match call {
+            Ec2Call::Assign { eni, .. } => &self.enis[eni].subnet,
+            Ec2Call::Create { subnet, .. } => subnet,
+            _ => return None,
+        };
+        let class = FailureClass::SubnetExhausted;
+        self.dry.contains(subnet).then(|| Ec2Failure { class, code: "No".into(), message: "no".into() })
+    }
+
+    fn ec2(&mut self, call: &Ec2Call) -> Result<Ec2Answer, Ec2Failure> {
+        if let Some(failure) = self.failure_of(call) {
+            return Err(failure);
         }
         let fail = |class| Ec2Failure { class, code: "No".into(), message: "no".into() };
         match call {
-            Ec2Call::Assign { eni, .. } if self.dry.contains(&self.enis[eni].subnet) => {
-                Err(fail(FailureClass::SubnetExhausted))
-            }
-            Ec2Call::Create { subnet, .. } if self.dry.contains(subnet) => {
-                Err(fail(FailureClass::SubnetExhausted))
-            }
             Ec2Call::Assign { eni, by } => {
                 let nets = self.grant(*by).map_err(fail)?;
                 self.give(eni, &nets);

@@ -10,7 +10,9 @@
 mod bench;
 mod burst;
 mod conformance;
+mod edges;
 mod first_boot;
+mod found;
 mod give_back;
 mod incumbent;
 mod incumbent_enis;

@@ -1,0 +1,125 @@
+//! Defects that the simulator found and no other test would see again: each by the order of events that shows it, with the
+//! seed it was found by. Each test fails without the change that mended it.
+
+use std::net::IpAddr;
+
+use podwire_pool::settings::{Limits, SubnetPolicy};
+use podwire_pool::{
+    Answer, Ec2Call, EniId, GroupId, Input, ObservedSubnet, OpId, Record, Settings, Snapshot, SnapshotSource,
+    SubnetId,
+};
+
+use crate::bench::{Bench, eni, key, pod, settings};
+
+/// A Describe that lists these alone, asked for before operation `as_of`.
+fn described(bench: &mut Bench, as_of: OpId, only: &[&str]) {
+    let enis = only.iter().map(|id| bench.enis[&EniId::new(*id)].clone()).collect();
+    bench.input(Input::Observed(Snapshot { source: SnapshotSource::Describe, as_of, enis }));
+}
+
+/// A node that grew beyond its primary ENI.
+fn grown(bench: &mut Bench) {
+    bench.see_metadata();
+    for n in 1..=4 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.run();
+    }
+    assert!(bench.pool.stats().enis >= 2);
+}
+
+/// Seed 1745 (L7): a Describe older than a call for the primary ENI was not looked at for its security groups either.
+#[test]
+fn groups_of_the_primary_count_from_every_describe() {
+    let mut bench = Bench::new(settings());
+    grown(&mut bench);
+    bench.pass(60_000);
+    let groups = vec![GroupId::new("sg-2")];
+    for eni in bench.enis.values_mut().filter(|eni| eni.id == EniId::new("eni-0")) {
+        eni.groups = groups.clone();
+    }
+    described(&mut bench, OpId(1), &["eni-0", "eni-1"]);
+    bench.pass(1_000);
+    let set = Ec2Call::SetGroups { eni: EniId::new("eni-1"), groups };
+    assert!(bench.all_calls.contains(&set), "{:?}", bench.all_calls);
+}
+
+/// A primary ENI that carries an address, after the ledger was lost.
+fn after_a_loss(records: Vec<Record>) -> Bench {
+    let mut bench = Bench::new(settings());
+    let mut primary = eni("eni-0", 0);
+    primary.addresses = vec![IpAddr::from([10, 0, 1, 1])];
+    bench.enis.insert(primary.id.clone(), primary);
+    bench.restart(records);
+    bench
+}
+
+/// Seed 76 (S2): an ENI whose give-back was under way when the ledger was lost had its addresses handed out again. What an
+/// ENI with an unknown past carries waits for a second look, also when it has cooled.
+#[test]
+fn addresses_met_with_an_unknown_past_wait_for_a_second_look() {
+    let mut bench = after_a_loss(Vec::new());
+    bench.describe();
+    bench.ec2_holds = true;
+    bench.pass(45_000);
+    bench.add(1, "pod-1");
+    bench.pass(1_000);
+    assert_eq!(bench.answer(1), None, "what is about to go is not known yet");
+    bench.ec2_holds = false;
+    bench.pass(20_000);
+    assert!(matches!(bench.answer(1), Some(Answer::Allocated { .. })), "{:?}", bench.answer(1));
+}
+
+/// Seeds 2233 and 2458 (S4): the release of an address stood in the ledger before anything said which ENI carries it, and
+/// after a crash the address was free instead of resting.
+#[test]
+fn address_released_before_its_eni_is_known_rests_after_a_crash() {
+    let address = IpAddr::from([10, 0, 1, 1]);
+    let held =
+        |at| Record::Allocated { sandbox: key("pod-1"), pod: pod("pod-1"), addresses: vec![address], at };
+    let mut bench = after_a_loss(Vec::new());
+    bench.restart(vec![held(bench.now)]);
+    bench.disk_holds = true;
+    bench.del(1, "pod-1");
+    bench.describe();
+    bench.disk_holds = false;
+    bench.restart(bench.log.clone());
+    let stats = bench.pool.stats();
+    assert_eq!((stats.cooling, stats.free), (1, 0), "{stats:?}");
+}
+
+/// Seed 7088 (S3): a create waited for the disk while the list of subnets came that keeps pods out of its subnet; it was
+/// sent all the same.
+#[test]
+fn create_held_by_the_disk_is_not_sent_into_a_subnet_that_keeps_pods_out_by_now() {
+    let limits = Limits { enis: 3, ipv4_per_eni: 2 };
+    let policy = SubnetPolicy { discovery: true, floor: 0 };
+    let mut bench = Bench::new(Settings { limits, subnets: policy, ..settings() });
+    bench.subnets = vec![ObservedSubnet {
+        id: SubnetId::new("subnet-1"),
+        cidr: None,
+        free: 100,
+        tags: vec![("kubernetes.io/role/cni".into(), "0".into())],
+    }];
+    bench.broken = Some("DescribeSubnets");
+    bench.see_metadata();
+    bench.pass(1_000);
+    bench.disk_holds = true;
+    bench.input(Input::Demand { bound: Some(2) });
+    bench.run();
+    let intended = |r: &Record| matches!(r, Record::Intent { create: Some(_), .. });
+    assert!(bench.log.iter().any(intended), "a create waits for the disk: {:?}", bench.all_calls);
+    bench.broken = None;
+    bench.pass(40_000);
+    bench.input(Input::Demand { bound: Some(6) });
+    bench.run();
+    let listed = |call: &&Ec2Call| matches!(call, Ec2Call::DescribeSubnets { .. });
+    assert!(bench.all_calls.iter().filter(listed).count() >= 2, "{:?}", bench.all_calls);
+    bench.disk_holds = false;
+    bench.run();
+    assert!(
+        !bench.all_calls.iter().any(|call| matches!(call, Ec2Call::Create { .. })),
+        "{:?}",
+        bench.all_calls
+    );
+    assert!(bench.log.iter().any(|r| matches!(r, Record::Settled { .. })), "its intent is settled");
+}
