@@ -141,6 +141,20 @@ fn every_documented_code_has_its_class_and_a_fix_of_its_own() {
     }
 }
 
+/// A15: which codes say that a subnet has too little left, and which that an ENI is full.
+#[test]
+fn codes_of_exhaustion_are_told_from_others() {
+    for (code, insufficient) in [
+        ("InsufficientCidrBlocks", true),
+        ("InsufficientFreeAddressesInSubnet", true),
+        ("SomeOtherError", false),
+    ] {
+        let class = meaning_of(code, Some(400)).class;
+        assert_eq!(matches!(class, SubnetExhausted | SubnetFragmented), insufficient, "{code}: {class:?}");
+    }
+    assert_eq!(meaning_of("PrivateIpAddressLimitExceeded", Some(400)).class, LimitExceeded);
+}
+
 #[test]
 fn no_code_stands_twice() {
     let mut codes: Vec<&str> = TABLE.iter().flat_map(|row| row.codes.iter().copied()).collect();

@@ -8,6 +8,7 @@
     reason = "a test that finds what it did not expect has to stop; the SDK reads the environment, so each case is a process"
 )]
 
+mod asked;
 mod clock;
 mod credentials;
 mod endpoints;

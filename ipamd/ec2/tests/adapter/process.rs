@@ -6,11 +6,11 @@ use std::time::Duration;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use podwire_ec2::{Ec2Client, Ec2Options, TagSet};
-use podwire_pool::{Ec2Call, InstanceId, OpId};
+use podwire_pool::{Ec2Call, EniId, GrowBy, InstanceId, OpId, SubnetId};
 
 use crate::endpoints::Capture;
 
-/// Says what the child is to do: how many calls, or `where`.
+/// Says what the child is to do: how many calls, `where`, `create`, or `unknown`.
 const PART: &str = "PODWIRE_TEST_PART";
 /// Begins each line that the child has to say.
 const SAYS: &str = "child says: ";
@@ -55,9 +55,25 @@ fn plays_its_part_in_a_child() {
         }
         let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let client = Ec2Client::over(http, options()).await;
+        if let Some(call) = call_of(&part) {
+            println!("{SAYS}{:?}", client.call(OpId(7), &call).await);
+            return;
+        }
         for n in 0..part.parse().unwrap() {
             let outcome = client.call(OpId(n), &Ec2Call::Describe { also: Vec::new() }).await;
             println!("{SAYS}{outcome:?}");
         }
     });
+}
+
+fn call_of(part: &str) -> Option<Ec2Call> {
+    match part {
+        "create" => Some(Ec2Call::Create {
+            subnet: SubnetId::new("subnet-1"),
+            groups: Vec::new(),
+            with: GrowBy::Addresses(1),
+        }),
+        "unknown" => Some(Ec2Call::Describe { also: vec![EniId::new("eni-00000088")] }),
+        _ => None,
+    }
 }
