@@ -5,7 +5,7 @@
 use super::uapi::{
     CT_STATE_NEW, NF_ACCEPT, NFPROTO_IPV4, NFT_CT_DIRECTION, NFT_CT_MARK, NFT_CT_STATE,
     NFT_FIB_RESULT_ADDRTYPE, NFT_LOOKUP_F_INV, NFT_META_IIF, NFT_META_IIFNAME, NFT_META_MARK, NFT_META_OIF,
-    NFT_META_OIFNAME, NFT_NAT_SNAT, NFT_PAYLOAD_NETWORK_HEADER, NFT_REG_1, NFT_REG_VERDICT,
+    NFT_META_OIFNAME, NFT_META_SKUID, NFT_NAT_SNAT, NFT_PAYLOAD_NETWORK_HEADER, NFT_REG_1, NFT_REG_VERDICT,
     NFTA_BITWISE_DREG, NFTA_BITWISE_LEN, NFTA_BITWISE_MASK, NFTA_BITWISE_SREG, NFTA_BITWISE_XOR,
     NFTA_CMP_DATA, NFTA_CMP_OP, NFTA_CMP_SREG, NFTA_CT_DREG, NFTA_CT_KEY, NFTA_CT_SREG, NFTA_DATA_VALUE,
     NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_FIB_DREG, NFTA_FIB_F_DADDR, NFTA_FIB_FLAGS,
@@ -175,6 +175,11 @@ pub(crate) fn meta_mark_set(mask: u32, bits: u32) -> Vec<Expr> {
 pub(crate) fn meta_mark_test(mask: u32, any: bool) -> Vec<Expr> {
     let cmp = if any { Cmp::NotEqual } else { Cmp::Equal };
     vec![Expr::MetaLoad(NFT_META_MARK), Expr::Bitwise { mask, flip: 0 }, Expr::Compare(cmp, vec![0; 4])]
+}
+
+/// Did a process send it? What is passed on has no socket, and so no owner to compare.
+pub(crate) fn has_socket() -> Vec<Expr> {
+    vec![Expr::MetaLoad(NFT_META_SKUID), Expr::Compare(Cmp::NotEqual, vec![0xff; 4])]
 }
 
 /// Replaces the bits of `mask` in the connection mark, and no others.

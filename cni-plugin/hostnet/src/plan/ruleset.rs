@@ -23,8 +23,8 @@ use super::intervals::{Range, merged, range_v4};
 use super::{EniConfig, Layout, NodeConfig, RandomSnat};
 use crate::nft::expr::{
     Cmp, Expr, accept, ct_direction_is, ct_mark_set, ct_mark_test, ct_state_new, daddr_in, daddr_local,
-    iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set, meta_mark_test, oif_in, oifname_is,
-    saddr_is, snat,
+    has_socket, iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set, meta_mark_test, oif_in,
+    oifname_is, saddr_is, snat,
 };
 use crate::numbers::{MARK_ENI, MARK_PRIMARY, MARK_REROUTE};
 use ipnetwork::IpNetwork;
@@ -201,10 +201,15 @@ fn egress(node: &NodeConfig, prefixes: &[&String]) -> Chain {
     Chain { name: "egress".into(), hook: Some(hook), rules }
 }
 
-/// Nothing the node makes itself carries an ENI's number, so that its own packets pass by the first rule.
+/// The node's own packets pass by the first rule: they carry no ENI's number. In layout compat nothing does; there a rule
+/// for the pod's address is found once the route is looked up again with it, and what the node sends has a socket.
 fn reroute(node: &NodeConfig) -> Chain {
     let hook = Hook { kind: "route", number: OUTPUT, priority: -150 };
-    let mut rules = vec![[meta_mark_test(MARK_ENI, false), accept()].concat()];
+    let nodes_own = match node.layout {
+        Layout::Constant => meta_mark_test(MARK_ENI, false),
+        Layout::Compat => has_socket(),
+    };
+    let mut rules = vec![[nodes_own, accept()].concat()];
     if !node.external_snat {
         rules.push(
             [
