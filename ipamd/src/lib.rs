@@ -12,6 +12,7 @@ pub mod executors;
 pub mod install;
 pub mod logging;
 pub mod look;
+mod memory;
 pub mod node;
 pub mod past;
 pub mod pending;

@@ -139,7 +139,10 @@ impl Mirror {
     /// `None`: the driver died; what is on disk stays, the next start reads the ledger.
     async fn end(&mut self, last: Option<Holdings>) {
         if let Some(holdings) = last {
-            self.write(holdings).await;
+            let written = self.write(holdings).await;
+            while let Ok(caller) = self.asked.try_recv() {
+                let _ = caller.send(written);
+            }
             if self.failing {
                 tracing::error!(path = %self.path.display(), "the incumbent's checkpoint is not up to date; do not start aws-node here before podwire ran and stopped once more");
             }

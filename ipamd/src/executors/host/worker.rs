@@ -14,6 +14,7 @@ use super::counters::HostCounters;
 use super::schedule::{Quarrel, Schedule};
 use super::{Job, slot};
 use crate::driver::{Handle, Message};
+use crate::memory;
 
 /// Time for what is left to do once the device is there. *Source*: our choice; it takes milliseconds.
 const APPLY_PATIENCE: Duration = Duration::from_secs(2);
@@ -26,6 +27,9 @@ const GATHER: Duration = Duration::from_millis(20);
 /// for each pod: a look costs some 9 ms even when there are none. *Source*: our choice, small beside the least cooldown of
 /// 5 s (design §7).
 const FLUSH_GATHER: Duration = Duration::from_millis(250);
+/// Addresses flushed together that tell of a drain. *Source*: our choice, above what ordinary turnover brings in
+/// [`FLUSH_GATHER`].
+const DRAIN: usize = 32;
 /// Pause after a failure: of the sockets, or of a repair. *Source*: our choice.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// Most changes of one part told in words. *Source*: our choice.
@@ -137,6 +141,9 @@ impl Worker {
         let reason = self.net.flush_addresses(&addresses).err().map(|error| chain(&error));
         for (op, _) in cooling {
             self.answer(op, reason.clone().map_or(Ok(()), Err));
+        }
+        if addresses.len() >= DRAIN {
+            memory::give_back();
         }
     }
 

@@ -90,6 +90,39 @@ async fn refused_write_is_repeated_until_it_works() {
     .await;
 }
 
+/// Layout compat: who waits hears of it only once the file says so, callers at the same time share a write, and a file that
+/// cannot be written is told at once.
+#[tokio::test(start_paused = true)]
+async fn who_waits_hears_after_the_file_or_of_its_failure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mirror, task, mut inbox, path) = start(dir.path());
+    answer(&mut inbox, Vec::new()).await;
+    until(|| read(&path).is_some()).await;
+    let up_to_date = mirror.up_to_date();
+    let ask = || {
+        let up_to_date = up_to_date.clone();
+        tokio::spawn(async move { up_to_date.wait().await })
+    };
+    let callers = [ask(), ask(), ask()];
+    answer(&mut inbox, vec![holding("c1", "eth0", "web", "10.0.0.1")]).await;
+    for caller in callers {
+        assert!(caller.await.expect("a task"));
+        assert_eq!(read(&path), Some(vec!["c1".to_owned()]));
+    }
+    assert!(inbox.try_recv().is_err(), "one write was enough");
+    std::fs::create_dir(dir.path().join("ipam.json.tmp-podwire")).expect("in the way");
+    let refused = ask();
+    answer(&mut inbox, vec![holding("c2", "eth0", "web", "10.0.0.2")]).await;
+    assert!(!refused.await.expect("a task"));
+    assert_eq!(read(&path), Some(vec!["c1".to_owned()]));
+    std::fs::remove_dir(dir.path().join("ipam.json.tmp-podwire")).expect("out of the way");
+    let last = ask();
+    mirror.close((Revision(9), vec![holding("c3", "eth0", "web", "10.0.0.3")]));
+    task.await.expect("it ends");
+    assert_eq!(read(&path), Some(vec!["c3".to_owned()]));
+    drop((last, up_to_date));
+}
+
 /// The incumbent believes an entry with a pod's name only when a link has that pod's hash; ours has it for eth0 alone.
 #[test]
 fn entry_names_its_pod_only_where_the_link_does() {
