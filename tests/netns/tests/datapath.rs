@@ -2,7 +2,7 @@
 //! right way.
 
 use podwire_hostnet::pod::{self, PodWiring};
-use podwire_hostnet::{Attachment, NodeConfig, NodeNet};
+use podwire_hostnet::{Attachment, NodeConfig, NodeNet, RandomSnat};
 use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, Stage, on_stage};
@@ -391,6 +391,46 @@ fn pods_under_an_older_veth_prefix_keep_their_way() {
         for (pod, own) in [(&old, "10.0.1.101"), (&new, "10.0.1.66")] {
             assert_eq!(seen_as(pod, "10.0.9.9:80").expect("an answer"), own);
             assert_eq!(seen_as(pod, "198.51.100.10:80").expect("an answer"), "10.0.0.11");
+        }
+        clean(&fabric);
+    });
+}
+
+/// `AWS_VPC_K8S_CNI_RANDOMIZESNAT`: without it a source port that is free stays; with it, of either kind, it does not.
+#[test]
+fn source_ports_under_snat_follow_the_setting() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let pods = pods(stage);
+        let _server = Server::start(&fabric.internet, "198.51.100.10:80");
+        // (port it sends from, port that answers come to) of every connection.
+        let ports = |ns: &Ns, own: &str| {
+            stage.run(&format!("conntrack -D -s {own} 2>/dev/null || true"));
+            let _open: Vec<Client> =
+                (0..4).map(|_| Client::connect(ns, "198.51.100.10:80").expect("connected")).collect();
+            let table = stage.run(&format!("conntrack -L -p tcp -s {own} 2>/dev/null"));
+            let connections = table.lines().map(|line| {
+                let port = |key: &str, nth: usize| {
+                    let mut found = line.split_whitespace().filter_map(|word| word.strip_prefix(key));
+                    found.nth(nth).expect("a port").to_owned()
+                };
+                (port("sport=", 0), port("dport=", 1))
+            });
+            connections.collect::<Vec<_>>()
+        };
+        for (random, kept) in
+            [(RandomSnat::None, true), (RandomSnat::HashRandom, false), (RandomSnat::Prng, false)]
+        {
+            set(&mut node, |c| c.random_snat = random);
+            for (ns, own) in [(&pods.first, "10.0.0.101"), (&pods.second, "10.0.1.101")] {
+                let seen = ports(ns, own);
+                assert_eq!(seen.len(), 4, "{random:?}: {seen:?}");
+                assert_eq!(
+                    seen.iter().all(|(sent, answered)| sent == answered),
+                    kept,
+                    "{random:?}: {seen:?}"
+                );
+            }
         }
         clean(&fabric);
     });
