@@ -10,7 +10,7 @@ use arrival::Arrival;
 use podwire_proto::SOCKET_PATH;
 use podwire_proto::v1::{
     AllocateRequest, AllocateResponse, Allocation, CollectRequest, CollectResponse, Failure, InspectRequest,
-    InspectResponse, ReleaseRequest, ReleaseResponse, Sandbox, StatusRequest, StatusResponse,
+    InspectResponse, ReleaseRequest, ReleaseResponse, Released, Sandbox, StatusRequest, StatusResponse,
     allocate_response, release_response,
 };
 use prost::Message;
@@ -158,18 +158,14 @@ impl Daemon {
         }
     }
 
-    /// Gives the sandbox's address back; returns what was given back.
+    /// Has the sandbox's link deleted and its address given back; returns both.
     ///
     /// # Errors
     /// No answer in time, or a refusal.
-    pub fn release(
-        &mut self,
-        request: &ReleaseRequest,
-        patience: Duration,
-    ) -> Result<Vec<String>, DaemonError> {
+    pub fn release(&mut self, request: &ReleaseRequest, patience: Duration) -> Result<Released, DaemonError> {
         let response: ReleaseResponse = self.call("Release", request, patience)?;
         match response.outcome {
-            Some(release_response::Outcome::Released(released)) => Ok(released.addresses),
+            Some(release_response::Outcome::Released(released)) => Ok(released),
             Some(release_response::Outcome::Failure(failure)) => Err(DaemonError::Refused(failure)),
             None => Err(DaemonError::Unknown { method: "Release", wrong: "empty" }),
         }

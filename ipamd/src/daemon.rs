@@ -9,7 +9,7 @@ use podwire_config::Settings;
 use podwire_config::settings::network::Layout;
 use podwire_ec2::imds::NodeFacts;
 use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
-use podwire_hostnet::{NodeNet, PodLink, Watch};
+use podwire_hostnet::{Doomed, NodeNet, PodLink, Watch, chain};
 use podwire_ledger::{Aside, Ledger, Opened};
 use podwire_pool::{BootId, Input};
 use podwire_trace::Bounds;
@@ -242,13 +242,11 @@ impl Node {
 /// Lists the pods' links, after deleting those whose DEL an earlier life of the daemon did not finish.
 fn sweep(net: &mut NodeNet) -> anyhow::Result<Vec<PodLink>> {
     let pods = net.pods().context("cannot list pod links")?;
-    let doomed: Vec<String> = pods.iter().filter(|pod| pod.doomed).map(|pod| pod.name.clone()).collect();
-    if !doomed.is_empty() {
-        for (name, outcome) in net.delete_links(&doomed) {
-            if let Err(error) = outcome {
-                tracing::warn!(name, %error, "a link left over from an earlier DEL cannot be deleted");
-            }
-        }
+    let left = pods.iter().filter(|pod| pod.doomed);
+    let doomed: Vec<Doomed> =
+        left.map(|p| Doomed { attachment: p.attachment.clone(), names: vec![p.name.clone()] }).collect();
+    for error in net.delete_pods(&doomed).into_iter().filter_map(Result::err) {
+        tracing::warn!(error = chain(&error), "a link left over from an earlier DEL cannot be deleted");
     }
     Ok(pods.into_iter().filter(|pod| !pod.doomed).collect())
 }

@@ -17,7 +17,7 @@ mod rules;
 pub use change::{Change, Part};
 pub use drift::{Noticed, Waker, Watch};
 pub use incumbent::UnmarkedLink;
-pub use links::PodLink;
+pub use links::{Doomed, PodLink};
 pub use repair::Repair;
 
 use change::{Edit, Made};

@@ -110,9 +110,7 @@ pub const MARK_PRIMARY: u32 = 0x80;
 /// the bits 0x80, 0x0f00 (Cilium), 0x2000 (portmap), 0x4000 and 0x8000 (kube-proxy) and the upper half (Calico).
 pub const MARK_REROUTE: u32 = 0x1000;
 
-/// Link group of host veths that wait for deletion; the plugin puts them there. *Source*: our choice ("pw" and a number).
-pub const GROUP_DOOMED: u32 = 0x7077_0001;
-/// Link group of the batch being deleted; only [`crate::NodeNet`] uses it. *Source*: our choice.
+/// Link group of the host veths being deleted; only [`crate::NodeNet`] uses it. *Source*: our choice ("pw" and a number).
 pub const GROUP_BATCH: u32 = 0x7077_0002;
 /// Most links deleted by one request, since the request holds the kernel's rtnl lock throughout. *Source*: design D18.
 pub const GROUP_BATCH_MAX: usize = 64;

@@ -7,7 +7,8 @@ mod check;
 mod del;
 
 pub use check::check;
-pub use del::{Teardown, del, delete_own};
+pub(crate) use del::belongs;
+pub use del::{Teardown, delete_own};
 
 use crate::error::{During, HostError};
 use crate::names::{Attachment, is_host_mac};
@@ -115,7 +116,7 @@ impl PodNet {
         }
         // A link of this very attachment with its other end in place is no leftover: another ADD has just made it.
         let ifname = &wiring.attachment.ifname;
-        if del::belongs(&taken, &wiring.attachment) && self.has_interface(ifname)? {
+        if belongs(&taken, &wiring.attachment) && self.has_interface(ifname)? {
             return Err(taken_in(&self.netns, ifname));
         }
         match self.host.request(link::delete(Key::Index(taken.index))) {

@@ -200,7 +200,7 @@ impl Undo {
             sandbox: Some(attach::sandbox(&self.invocation, &self.conf)),
             pod: Some(attach::pod(&self.invocation)),
             started_boottime_ms: self.boottime_ms,
-            host_interface: String::new(),
+            host_interfaces: Vec::new(),
         };
         if let Err(error) = daemon.release(&request, RESERVE) {
             log.warn("cannot give the address back; left a pending release", &[("error", &chain(&error))]);

@@ -16,29 +16,29 @@ use podwire_proto::convert;
 use podwire_proto::v1::ReleaseRequest;
 use std::path::Path;
 
+/// *Source*: sched(7), "The nice value".
+const LEAST_URGENT: i32 = 19;
+
 pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
     let Call { invocation, conf, started } = *call;
+    give_way();
     let attachment = attach::attachment(invocation);
     let names = candidates(call, &attachment);
-    let netns = Netns::open(&invocation.netns).ok();
-    let teardown = Teardown { attachment: &attachment, host_ifnames: &names, netns: netns.as_ref() };
-    // An address whose pod may still be wired is not given back: the runtime tries again.
-    let link = pod::del(&teardown).map_err(|e| host_failed("cannot take the pod's interface away", &e))?;
     let request = ReleaseRequest {
         sandbox: Some(attach::sandbox(invocation, conf)),
         pod: Some(attach::pod(invocation)),
         started_boottime_ms: started.boottime_ms,
-        host_interface: link.clone().unwrap_or_default(),
+        host_interfaces: names.clone(),
     };
     let left = || started.left(conf.deadlines.del);
     let outcome = Daemon::connect(std::time::Duration::ZERO).and_then(|mut d| d.release(&request, left()));
     match outcome {
-        Ok(addresses) => {
+        Ok(released) => {
             log.info(
                 "pod unwired",
                 &[
-                    ("ip", &addresses.join(",")),
-                    ("link", link.as_deref().unwrap_or_default()),
+                    ("ip", &released.addresses.join(",")),
+                    ("link", &released.host_interface),
                     ("duration_ms", &started.instant.elapsed().as_millis().to_string()),
                 ],
             );
@@ -46,9 +46,18 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
         }
         Err(error) => {
             log.warn("ipamd did not take the release; left it pending", &[("error", &chain(&error))]);
+            let netns = Netns::open(&invocation.netns).ok();
+            let teardown = Teardown { attachment: &attachment, host_ifnames: &names, netns: netns.as_ref() };
             alone(call, &teardown, log)
         }
     }
+}
+
+/// Lets everything else go first: a pod that ends can wait a little, one that starts should not, least of all for the end of
+/// two hundred others while a node is drained.
+fn give_way() {
+    // One that may not is as urgent as the rest.
+    let _ = rustix::process::setpriority_process(None, LEAST_URGENT);
 }
 
 /// What the daemon would have done: the link, and a note for when it comes back.

@@ -43,11 +43,12 @@ pub fn to_allocate(answer: &Answer, layout: v1::Layout) -> v1::AllocateResponse 
 
 /// The answer to a Release.
 #[must_use]
-pub fn to_release(answer: &Answer) -> v1::ReleaseResponse {
+pub fn to_release(answer: &Answer, host_interface: String) -> v1::ReleaseResponse {
     use v1::release_response::Outcome;
     let outcome = match answer {
         Answer::Released(addresses) => {
-            Outcome::Released(v1::Released { addresses: addresses.iter().map(ToString::to_string).collect() })
+            let addresses = addresses.iter().map(ToString::to_string).collect();
+            Outcome::Released(v1::Released { addresses, host_interface })
         }
         Answer::Refused(cause) => Outcome::Failure(failure(cause)),
         Answer::Allocated { .. } | Answer::Collected(_) | Answer::Leaks(_) => Outcome::Failure(mismatch()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use podwire_hostnet::{Attachment, Doomed};
 use podwire_pool::{Answer, Collectable, Input, PodRef, RequestId, SandboxKey, Time};
 use podwire_proto::convert::{WireError, container_id, ifname};
 use podwire_proto::v1::{self, ipam_server::Ipam};
@@ -23,6 +24,9 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a look at EC2, and what follows from it, may take. *Source*: our choice; a person waits.
 const LOOK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Most names a link may have in one request. *Source*: our choice; a plugin knows its own two and those of ADD's result.
+const NAMES_MAX: usize = 16;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -82,16 +86,25 @@ impl IpamService {
         }
     }
 
-    async fn delete_link(&self, name: &str) -> Result<(), v1::Failure> {
-        if name.is_empty() {
-            return Ok(());
+    /// Deletes the sandbox's link, which may have one of these names; returns the name it had, empty where there was none.
+    async fn delete_link(&self, key: &SandboxKey, names: Vec<String>) -> Result<String, v1::Failure> {
+        if names.is_empty() {
+            return Ok(String::new());
         }
-        let name = ifname(name).map_err(|e| answer::refusal("bad-request", e.to_string(), false))?;
-        let deleted = self.links.delete(name.to_owned()).await;
-        deleted.map_err(|reason| {
+        let bad = |message: String| answer::refusal("bad-request", message, false);
+        if names.len() > NAMES_MAX {
+            return Err(bad(format!("{} names for one link; at most {NAMES_MAX} are taken", names.len())));
+        }
+        if let Some(error) = names.iter().find_map(|name| ifname(name).err()) {
+            return Err(bad(error.to_string()));
+        }
+        let attachment =
+            Attachment { container_id: key.container_id.to_string(), ifname: key.ifname.to_string() };
+        let deleted = self.links.delete(Doomed { attachment, names }).await;
+        deleted.map(Option::unwrap_or_default).map_err(|reason| {
             answer::refusal(
                 "link-not-deleted",
-                format!("host interface {name} cannot be deleted: {reason}"),
+                format!("the pod's host interface cannot be deleted: {reason}"),
                 true,
             )
         })
@@ -130,21 +143,21 @@ impl Ipam for IpamService {
         let (sandbox, _) = sandbox(wire.sandbox)?;
         let started = Time::from_ms(wire.started_boottime_ms);
         let key = sandbox.clone();
-        // The link is down already and its routes are gone (design D18): deleting it and noting the release go together.
-        let released = tokio::time::timeout(
-            RELEASE_PATIENCE,
-            self.ask(|request| Input::Release { request, sandbox, started }),
-        );
-        let (link, released) = tokio::join!(self.delete_link(&wire.host_interface), released);
+        // The link first (design D4): an address whose pod may still be wired is not given back.
+        let link = match self.delete_link(&key, wire.host_interfaces).await {
+            Ok(link) => link,
+            Err(failure) => {
+                let outcome = Some(v1::release_response::Outcome::Failure(failure));
+                return Ok(Response::new(v1::ReleaseResponse { outcome }));
+            }
+        };
+        let released = self.ask(|request| Input::Release { request, sandbox, started });
+        let released = tokio::time::timeout(RELEASE_PATIENCE, released).await;
         let answer = released.map_err(|_| slow())?.map_err(gone)?;
         if let Answer::Released(addresses) = &answer {
-            tracing::info!(sandbox = %key.container_id, ifname = %key.ifname, ?addresses, "released");
+            tracing::info!(sandbox = %key.container_id, ifname = %key.ifname, ?addresses, link, "released");
         }
-        let mut response = answer::to_release(&answer);
-        if let Err(failure) = link {
-            response.outcome = Some(v1::release_response::Outcome::Failure(failure));
-        }
-        Ok(Response::new(response))
+        Ok(Response::new(answer::to_release(&answer, link)))
     }
 
     async fn inspect(

@@ -1,7 +1,7 @@
 //! A daemon that behaves: a small ledger behind the real protocol on the real socket, link deletion through the real
 //! hostnet. It keeps state and can be told to be unwell; it scripts no order of calls.
 
-use podwire_hostnet::NodeNet;
+use podwire_hostnet::{Attachment, Doomed, NodeNet};
 use podwire_proto::SOCKET_PATH;
 use podwire_proto::v1::ipam_server::{Ipam, IpamServer};
 use podwire_proto::v1::{
@@ -180,27 +180,30 @@ impl State {
         allocate_response::Outcome::Allocation(allocation(address, true))
     }
 
-    fn release(&mut self, key: Key, link: String) -> release_response::Outcome {
+    fn release(&mut self, key: Key, names: Vec<String>) -> release_response::Outcome {
         if let Some(refusal) = &self.release_refusal {
             return release_response::Outcome::Failure(refusal.clone());
         }
+        let attachment = Attachment { container_id: key.1.clone(), ifname: key.2.clone() };
+        let doomed: Vec<Doomed> = Some(names)
+            .filter(|n| !n.is_empty())
+            .map(|names| Doomed { attachment, names })
+            .into_iter()
+            .collect();
+        let link = match self.node.delete_pods(&doomed).pop() {
+            Some(Ok(link)) => link.unwrap_or_default(),
+            None => String::new(),
+            // As the real daemon: the address stays until the link is gone.
+            Some(Err(error)) => {
+                let (cause, message) = ("link-not-deleted".to_owned(), podwire_hostnet::chain(&error));
+                return release_response::Outcome::Failure(Failure { cause, message, retry: true });
+            }
+        };
         let addresses: Vec<IpAddr> = self.held.remove(&key).into_iter().collect();
         self.free.extend(&addresses);
-        let links = if link.is_empty() { Vec::new() } else { vec![link.clone()] };
-        let refused = self.node.delete_links(&links).into_iter().find_map(|(_, result)| result.err());
-        self.released.push((key, link));
-        // As the real daemon: the address is given back, and the plugin is told to look after its link.
-        if let Some(error) = refused {
-            let message = podwire_hostnet::chain(&error);
-            return release_response::Outcome::Failure(Failure {
-                cause: "link-not-deleted".into(),
-                message,
-                retry: true,
-            });
-        }
-        release_response::Outcome::Released(Released {
-            addresses: addresses.iter().map(ToString::to_string).collect(),
-        })
+        self.released.push((key, link.clone()));
+        let addresses = addresses.iter().map(ToString::to_string).collect();
+        release_response::Outcome::Released(Released { addresses, host_interface: link })
     }
 }
 
@@ -228,7 +231,7 @@ impl Ipam for Service {
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
         let request = request.into_inner();
-        let outcome = self.state().release(key(request.sandbox)?, request.host_interface);
+        let outcome = self.state().release(key(request.sandbox)?, request.host_interfaces);
         Ok(Response::new(ReleaseResponse { outcome: Some(outcome) }))
     }
 
@@ -251,7 +254,7 @@ impl Ipam for Service {
         let stale: Vec<Key> =
             state.held.keys().filter(of_network).filter(|k| !valid.contains(k)).cloned().collect();
         for key in stale.iter().filter(|_| !request.dry_run) {
-            state.release(key.clone(), String::new());
+            state.release(key.clone(), Vec::new());
         }
         let collected = stale
             .into_iter()

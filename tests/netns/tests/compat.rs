@@ -1,7 +1,7 @@
 //! Layout compat: the incumbent's rules for each pod, with packets; live changes of layout; what stays when our daemon goes.
 
 use podwire_hostnet::pod::{self, PodNet, PodWiring, Teardown};
-use podwire_hostnet::{Attachment, EniSlot, Layout, NodeConfig, NodeNet, Part, Watch};
+use podwire_hostnet::{Attachment, Doomed, EniSlot, Layout, NodeConfig, NodeNet, Part, Watch};
 use podwire_netns::node::{Fabric, SECOND, node_config, ready_node, second_eni};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, Stage, kernel_state, on_stage};
@@ -180,14 +180,13 @@ fn rules_go_with_the_pod() {
         assert_eq!(rules_of_pods(stage).len(), incumbents().len() + 2);
         let names = [brief.host_ifname.clone()];
         let teardown = Teardown { attachment: &brief.attachment, host_ifnames: &names, netns: None };
-        // As DEL does when the daemon turns out to be away: first down, then gone.
-        pod::del(&teardown).expect("down");
+        // As DEL does when the daemon is away.
         assert!(pod::delete_own(&teardown).expect("gone"));
         assert_eq!(kernel_state(stage), before);
 
         pod::add(ns.open(), &brief).expect("wired again");
-        pod::del(&teardown).expect("down");
-        node.delete_links(&names);
+        let doomed = Doomed { attachment: brief.attachment.clone(), names: names.to_vec() };
+        assert!(node.delete_pods(&[doomed]).iter().all(Result::is_ok));
         node.flush_addresses(&brief.addresses).expect("flushed");
         assert_eq!(kernel_state(stage), before);
         assert_eq!(rules_of_pods(stage), incumbents(), "those of the others stay");

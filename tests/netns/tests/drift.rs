@@ -1,7 +1,7 @@
 //! Drift: noticed by the kernel's notifications, put right, counted; what is ours or nobody's business is not noticed.
 
-use podwire_hostnet::pod::{self, PodWiring, Teardown};
-use podwire_hostnet::{Attachment, NodeNet, Noticed, Part, Repair, Watch};
+use podwire_hostnet::pod::{self, PodWiring};
+use podwire_hostnet::{Attachment, Doomed, NodeNet, Noticed, Part, Repair, Watch};
 use podwire_netns::node::{SECOND, net, node_config, ready_node, second_eni};
 use podwire_netns::tcp::{Client, Server};
 use podwire_netns::{Ns, Stage, kernel_state, on_stage};
@@ -181,11 +181,8 @@ fn pod(stage: &Stage, number: u32) -> Pod {
 }
 
 impl Pod {
-    fn doom(&self) {
-        let names = [self.wiring.host_ifname.clone()];
-        let attachment = &self.wiring.attachment;
-        let teardown = Teardown { attachment, host_ifnames: &names, netns: None };
-        assert!(pod::del(&teardown).expect("doomed").is_some());
+    fn doomed(&self) -> Doomed {
+        Doomed { attachment: self.wiring.attachment.clone(), names: vec![self.wiring.host_ifname.clone()] }
     }
 }
 
@@ -198,11 +195,10 @@ fn own_changes_and_pods_are_not_drift() {
         let pods: Vec<Pod> = (101..=140).map(|n| pod(stage, n)).collect();
         node.add_sources(SECOND, &[net("10.0.1.0/28")]).expect("added");
         node.remove_sources(SECOND, &[net("10.0.1.0/28")]).expect("removed");
-        pods.iter().for_each(Pod::doom);
-        let names: Vec<String> = pods.iter().map(|p| p.wiring.host_ifname.clone()).collect();
+        let doomed: Vec<Doomed> = pods.iter().map(Pod::doomed).collect();
         // As the daemon does: by another value, with sockets of its own.
-        let outcomes = NodeNet::open().expect("sockets").delete_links(&names);
-        assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
+        let outcomes = NodeNet::open().expect("sockets").delete_pods(&doomed);
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
         let mut config = node_config();
         config.vpc_cidrs.push(net("10.1.0.0/16"));
         node.apply_node(&config).expect("node");
@@ -225,7 +221,8 @@ fn pod_route_comes_back_only_to_its_own_live_link() {
                 .find(|p| p.wiring.attachment == *attachment)
                 .map_or_else(Vec::new, |p| p.wiring.addresses.clone())
         };
-        doomed.doom();
+        // As a daemon leaves it that is killed while it deletes.
+        stage.run(&format!("ip link set {} group 1886846978 down", doomed.wiring.host_ifname));
         let state = kernel_state(stage);
         let mut watch = Watch::open().expect("sockets");
         for damage in [

@@ -1,7 +1,6 @@
 //! Pods that the incumbent wired keep working while and after they are taken over, and leave nothing behind.
 
-use podwire_hostnet::pod::{self, Teardown};
-use podwire_hostnet::{Attachment, HostError, host_ifname};
+use podwire_hostnet::{Attachment, Doomed, HostError, host_ifname};
 use podwire_netns::node::ready_node;
 use podwire_netns::{Ns, Stage, on_stage};
 use std::net::IpAddr;
@@ -65,10 +64,8 @@ fn taken_over_pod_goes_on_and_goes_without_a_trace() {
         fabric.peer.run("ping -n -q -c 1 -W 2 10.0.1.101");
         assert_eq!(fabric.spoofed(), 0);
 
-        let names = [link.clone()];
-        let teardown = Teardown { attachment: &whose, host_ifnames: &names, netns: None };
-        assert_eq!(pod::del(&teardown).expect("taken down"), Some(link.clone()));
-        assert!(node.delete_links(&names)[0].1.is_ok());
+        let doomed = Doomed { attachment: whose, names: vec![link.clone()] };
+        assert_eq!(node.delete_pods(&[doomed]).remove(0).expect("deleted"), Some(link.clone()));
         assert_eq!(stage.run("ip route show table all | grep -c 10.0.1.101 || true").trim(), "0");
     });
 }

@@ -128,7 +128,7 @@ fn check_names_what_is_wrong() {
             ("ip route del 10.0.0.101", false, "table 254"),
             ("ip route del 10.0.0.101 table 5120", false, "5120"),
             ("ip link set LINK down", false, "is down"),
-            ("ip link set LINK group 1886846977", false, "deletion"),
+            ("ip link set LINK group 1886846978", false, "deletion"),
             ("ip link set LINK alias x", false, "alias"),
             ("ip link del LINK", false, "missing"),
             ("ip rule del pref 512", false, "rule 512"),

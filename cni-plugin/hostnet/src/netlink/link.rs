@@ -120,11 +120,6 @@ pub(crate) fn set_alias(key: Key<'_>, alias: &str) -> Message {
     addressed(RTM_SETLINK, key, 0, 0).attr(IFLA_IFALIAS, alias.as_bytes())
 }
 
-/// Sets a link down and into a group, in one step.
-pub(crate) fn set_down_in_group(index: u32, group: u32) -> Message {
-    addressed(RTM_SETLINK, Key::Index(index), 0, IFF_UP).u32(IFLA_GROUP, group)
-}
-
 /// Moves a link to another group.
 pub(crate) fn set_group(index: u32, group: u32) -> Message {
     addressed(RTM_SETLINK, Key::Index(index), 0, 0).u32(IFLA_GROUP, group)

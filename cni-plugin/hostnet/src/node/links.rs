@@ -7,7 +7,8 @@ use crate::names::Attachment;
 use crate::netlink::link::{self, Key, Link};
 use crate::netlink::route;
 use crate::netlink::socket::{NetlinkError, Socket};
-use crate::numbers::{GROUP_BATCH, GROUP_BATCH_MAX, GROUP_DOOMED, TABLE_PODS};
+use crate::numbers::{GROUP_BATCH, GROUP_BATCH_MAX, TABLE_PODS};
+use crate::pod::belongs;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,6 +26,15 @@ pub struct PodLink {
     pub up: bool,
     /// Whether it waits for its deletion.
     pub doomed: bool,
+}
+
+/// A pod's host veth that is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doomed {
+    /// Whose it is.
+    pub attachment: Attachment,
+    /// Names it may have. Each is only a guess: what decides is whose the link says it is.
+    pub names: Vec<String>,
 }
 
 impl NodeNet {
@@ -50,65 +60,91 @@ impl NodeNet {
         Ok(addresses)
     }
 
-    /// Deletes host veths that a plugin has taken down and put into the deletion group. A link that is gone already
-    /// counts as deleted; one that is not ours, or not in the group, is left alone and is an error.
+    /// Deletes the host veths of pods. Each answer is the name of the one that was deleted, `None` where there was none.
     ///
-    /// *Why in groups*: one deletion waits for an RCU barrier of 16–20 ms; a group waits once (rust-stack §3c). *Why a
-    /// second group*: a group deletion takes whatever is in the group, so the batch gets one that only checked links
-    /// enter. Where somebody else's device carries that number, the links go one by one and that device stays.
-    pub fn delete_links(&mut self, names: &[String]) -> Vec<(String, Result<(), HostError>)> {
-        names.chunks(GROUP_BATCH_MAX).flat_map(|chunk| self.delete_batch(chunk)).collect()
+    /// *Why in groups*: one deletion waits for an RCU barrier of 16–20 ms; a group waits once (rust-stack §3c). *Why here
+    /// and not in the plugin*: two hundred processes that each wait for the kernel's lock hold up every ADD beside them.
+    /// A group deletion takes whatever is in the group, so only checked links enter it. Where somebody else's device
+    /// carries that number, the links go one by one and that device stays.
+    pub fn delete_pods(&mut self, doomed: &[Doomed]) -> Vec<Result<Option<String>, HostError>> {
+        doomed.chunks(GROUP_BATCH_MAX).flat_map(|chunk| self.delete_batch(chunk)).collect()
     }
 
-    fn delete_batch(&mut self, names: &[String]) -> Vec<(String, Result<(), HostError>)> {
-        let requests = names.iter().map(|n| link::get(Key::Name(n))).collect();
-        let answers = match self.route.batch(requests) {
-            Ok(answers) => answers,
-            Err(error) => return names.iter().map(|n| (n.clone(), Err(socket_failed(n, &error)))).collect(),
+    fn delete_batch(&mut self, doomed: &[Doomed]) -> Vec<Result<Option<String>, HostError>> {
+        let found = match self.locate(doomed) {
+            Ok(found) => found,
+            Err(error) => return doomed.iter().map(|d| Err(not_found(d, &error))).collect(),
         };
-        let mut doomed = Vec::new();
-        let mut results = Vec::new();
-        for (name, answer) in names.iter().zip(answers) {
-            let found = answer.replies.iter().find_map(|r| link::parse(r.kind, &r.payload));
-            match (answer.verdict, found) {
-                (Ok(()), Some(link)) => match deletable(&link) {
-                    Ok(()) => doomed.push((name.clone(), link.index)),
-                    Err(error) => results.push((name.clone(), Err(error))),
-                },
-                (Err(error), _) if error.is_absent() => results.push((name.clone(), Ok(()))),
-                (verdict, _) => {
-                    let verdict = verdict.and(Err(NetlinkError::Unreadable("a link query")));
-                    results.push((name.clone(), verdict.during(|| format!("find link {name}"))));
-                }
-            }
-        }
-        let deleted = self.delete_checked(&doomed);
-        for ((name, _), _) in doomed.iter().zip(&deleted).filter(|(_, outcome)| outcome.is_ok()) {
+        let links: Vec<(&Link, &Attachment)> =
+            found.iter().zip(doomed).filter_map(|(link, d)| Some((link.as_ref()?, &d.attachment))).collect();
+        let mut outcomes = self.delete_checked(&links).into_iter();
+        let answers: Vec<_> = found
+            .into_iter()
+            .map(|link| match link {
+                Some(link) => outcomes.next().unwrap_or(Ok(())).map(|()| Some(link.name)),
+                None => Ok(None),
+            })
+            .collect();
+        for name in answers.iter().flatten().flatten() {
             self.note(Part::PodLink, format!("deleted {name}"));
         }
-        results.extend(doomed.into_iter().map(|(name, _)| name).zip(deleted));
-        results
+        answers
     }
 
-    /// Deletes links by their indexes; the answers are in the order of the links.
-    fn delete_checked(&mut self, links: &[(String, u32)]) -> Vec<Result<(), HostError>> {
+    /// The links that are theirs: by a guessed name, else by whose any link says it is.
+    fn locate(&mut self, doomed: &[Doomed]) -> Result<Vec<Option<Link>>, NetlinkError> {
+        let guesses =
+            || doomed.iter().enumerate().flat_map(|(i, d)| d.names.iter().map(move |name| (i, name)));
+        let answers = self.route.batch(guesses().map(|(_, name)| link::get(Key::Name(name))).collect())?;
+        let mut found: Vec<Option<Link>> = doomed.iter().map(|_| None).collect();
+        for ((i, _), answer) in guesses().zip(answers) {
+            match answer.verdict {
+                Ok(()) => {
+                    let link = answer.replies.iter().find_map(|r| link::parse(r.kind, &r.payload));
+                    let link = link.ok_or(NetlinkError::Unreadable("a link query"))?;
+                    if belongs(&link, &doomed[i].attachment) {
+                        found[i].get_or_insert(link);
+                    }
+                }
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if found.iter().any(Option::is_none) {
+            let links = self.route.list(&link::list(Some("veth")), link::parse)?;
+            for (found, d) in found.iter_mut().zip(doomed).filter(|(found, _)| found.is_none()) {
+                *found = links.iter().find(|link| belongs(link, &d.attachment)).cloned();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes links; the answers are in their order.
+    fn delete_checked(&mut self, links: &[(&Link, &Attachment)]) -> Vec<Result<(), HostError>> {
         if links.len() > 1 && self.delete_as_group(links).is_ok_and(|all_gone| all_gone) {
             return links.iter().map(|_| Ok(())).collect();
         }
-        links.iter().map(|(name, index)| delete_one(&mut self.route, name, *index)).collect()
+        links.iter().map(|(link, _)| delete_one(&mut self.route, link)).collect()
     }
 
     /// Returns whether they are gone; not where the group holds anything else.
-    fn delete_as_group(&mut self, links: &[(String, u32)]) -> Result<bool, HostError> {
-        // A link that vanishes here answers ENODEV and is not in the group.
-        let moves = links.iter().map(|(_, index)| link::set_group(*index, GROUP_BATCH)).collect();
+    fn delete_as_group(&mut self, links: &[(&Link, &Attachment)]) -> Result<bool, HostError> {
+        let mut moves = Vec::with_capacity(links.len());
+        for (link, attachment) in links {
+            if link.alias.is_empty() {
+                // Its ADD was killed half-way; the alias is what says below that it may go.
+                moves.push(link::set_alias(Key::Index(link.index), &attachment.alias()));
+            }
+            moves.push(link::set_group(link.index, GROUP_BATCH));
+        }
         let action = || format!("delete {} links at once", links.len());
+        // A link that vanishes here answers ENODEV and is not in the group.
         for answer in self.route.batch(moves).during(action)? {
             answer.verdict.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) }).during(action)?;
         }
         // What a daemon that was killed here left behind is as good as checked: it carries our alias, too.
         let mut batch = all_links(&mut self.route)?.into_iter().filter(|link| link.group == GROUP_BATCH);
-        if batch.any(|link| deletable(&link).is_err()) {
+        if batch.any(|link| Attachment::from_alias(&link.alias).is_none()) {
             return Ok(false);
         }
         match self.route.request(link::delete_group(GROUP_BATCH)) {
@@ -127,31 +163,22 @@ fn pod_link(link: Link, addresses: &mut BTreeMap<u32, Vec<IpAddr>>) -> Option<Po
         attachment: Attachment::from_alias(&link.alias)?,
         addresses: addresses.remove(&link.index).unwrap_or_default(),
         up: link.up,
-        doomed: matches!(link.group, GROUP_DOOMED | GROUP_BATCH),
+        doomed: link.group == GROUP_BATCH,
         name: link.name,
     })
 }
 
-fn deletable(link: &Link) -> Result<(), HostError> {
-    let ours = Attachment::from_alias(&link.alias).is_some();
-    if ours && matches!(link.group, GROUP_DOOMED | GROUP_BATCH) {
-        return Ok(());
-    }
-    let owner =
-        if ours { "a pod that has not been deleted".to_owned() } else { format!("alias {:?}", link.alias) };
-    Err(HostError::Foreign { name: link.name.clone(), owner })
-}
-
-fn delete_one(socket: &mut Socket, name: &str, index: u32) -> Result<(), HostError> {
-    match socket.request(link::delete(Key::Index(index))) {
+fn delete_one(socket: &mut Socket, link: &Link) -> Result<(), HostError> {
+    match socket.request(link::delete(Key::Index(link.index))) {
         Ok(_) => Ok(()),
         Err(error) if error.is_absent() => Ok(()),
-        Err(error) => Err(error).during(|| format!("delete link {name}")),
+        Err(error) => Err(error).during(|| format!("delete link {}", link.name)),
     }
 }
 
-fn socket_failed(name: &str, error: &NetlinkError) -> HostError {
+/// What went wrong for all of them, told of one.
+fn not_found(doomed: &Doomed, error: &NetlinkError) -> HostError {
     let source =
         NetlinkError::Refused { errno: error.errno().unwrap_or(Errno::IO), message: error.to_string() };
-    HostError::Kernel { action: format!("find link {name}"), source }
+    HostError::Kernel { action: format!("find the link of {}", doomed.attachment.alias()), source }
 }

@@ -6,7 +6,7 @@ use crate::error::{During, HostError};
 use crate::names::Attachment;
 use crate::netlink::link::{self, Key, Link};
 use crate::netlink::route::{self, Route};
-use crate::numbers::{GROUP_BATCH, GROUP_DOOMED, PROTOCOL, TABLE_MAIN, TABLE_PODS};
+use crate::numbers::{GROUP_BATCH, PROTOCOL, TABLE_MAIN, TABLE_PODS};
 use crate::plan::pod as plan;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -76,11 +76,10 @@ impl NodeNet {
     pub(super) fn live_pods(&mut self) -> Result<BTreeMap<u32, Live>, HostError> {
         let links =
             self.route.list(&link::list(Some("veth")), link::parse).during(|| "list pod links".into())?;
-        let live =
-            links.into_iter().filter(|l| !matches!(l.group, GROUP_DOOMED | GROUP_BATCH)).filter_map(|link| {
-                let attachment = Attachment::from_alias(&link.alias)?;
-                Some((link.index, Live { link, attachment }))
-            });
+        let live = links.into_iter().filter(|l| l.group != GROUP_BATCH).filter_map(|link| {
+            let attachment = Attachment::from_alias(&link.alias)?;
+            Some((link.index, Live { link, attachment }))
+        });
         Ok(live.collect())
     }
 }

@@ -8,7 +8,7 @@ use crate::netlink::rule::{self, Rule};
 use crate::netlink::socket::Socket;
 use crate::netlink::uapi::{AF_INET, AF_UNSPEC};
 use crate::netlink::{addr, neigh};
-use crate::numbers::{GROUP_BATCH, GROUP_DOOMED, PRIORITY_PODS, TABLE_MAIN, TABLE_PODS};
+use crate::numbers::{GROUP_BATCH, PRIORITY_PODS, TABLE_MAIN, TABLE_PODS};
 use crate::plan::pod as plan;
 use std::net::IpAddr;
 
@@ -39,7 +39,7 @@ fn host_side(host: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String
     if !link.up {
         differences.push(format!("host interface {name} is down"));
     }
-    if matches!(link.group, GROUP_DOOMED | GROUP_BATCH) {
+    if link.group == GROUP_BATCH {
         differences.push(format!("host interface {name} waits for its deletion"));
     }
     for table in [TABLE_PODS, TABLE_MAIN] {

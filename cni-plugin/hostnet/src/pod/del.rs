@@ -9,7 +9,7 @@ use crate::netlink::rule::{self, SeenRule};
 use crate::netlink::socket::Socket;
 use crate::netlink::uapi::AF_INET;
 use crate::netns::Netns;
-use crate::numbers::{GROUP_DOOMED, TABLE_PODS};
+use crate::numbers::TABLE_PODS;
 use crate::plan::routing;
 use std::net::IpAddr;
 
@@ -22,28 +22,6 @@ pub struct Teardown<'a> {
     pub host_ifnames: &'a [String],
     /// The pod's namespace, where it still exists.
     pub netns: Option<&'a Netns>,
-}
-
-/// Takes the attachment's host veth down and puts it into the deletion group: its routes are gone at once, the link itself
-/// goes with the next batch. Returns its name; `None` when there is no such link.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn del(teardown: &Teardown<'_>) -> Result<Option<String>, HostError> {
-    let mut host = open()?;
-    let Some(link) = locate(&mut host, teardown)? else { return Ok(None) };
-    let key = Key::Index(link.index);
-    let mut batch = Vec::new();
-    if link.alias.is_empty() {
-        // Its ADD was killed half-way; whoever deletes the batch looks for the alias.
-        batch.push(link::set_alias(key, &teardown.attachment.alias()));
-    }
-    batch.push(link::set_down_in_group(link.index, GROUP_DOOMED));
-    match host.all(batch) {
-        Ok(()) => Ok(Some(link.name)),
-        Err(error) if error.is_absent() => Ok(None),
-        Err(error) => Err(error).during(|| format!("take link {} down", link.name)),
-    }
 }
 
 /// Deletes the attachment's host veth itself, for want of a daemon to do so, and then what rules of layout compat lead
@@ -104,7 +82,7 @@ fn locate(host: &mut Socket, teardown: &Teardown<'_>) -> Result<Option<Link>, Ho
 }
 
 /// Whether a link says that it is this attachment's: by alias, or by MAC where it has no alias yet.
-pub(super) fn belongs(link: &Link, attachment: &Attachment) -> bool {
+pub(crate) fn belongs(link: &Link, attachment: &Attachment) -> bool {
     link.alias == attachment.alias() || (link.alias.is_empty() && link.mac == Some(attachment.host_mac()))
 }
 

@@ -14,7 +14,7 @@ use crate::netlink::wire::{Attr, Received, find, u32_at};
 use crate::nft::uapi::{
     NFPROTO_IPV4, NFT_MSG_NEWGEN, NFTA_GEN_PROC_NAME, NFTA_GEN_PROC_PID, NFTA_TABLE_NAME,
 };
-use crate::numbers::{GROUP_BATCH, GROUP_DOOMED, PROTOCOL, TABLE_MAIN, TABLE_PODS};
+use crate::numbers::{GROUP_BATCH, PROTOCOL, TABLE_MAIN, TABLE_PODS};
 use crate::plan::routing;
 use crate::plan::ruleset::TABLE;
 use std::collections::BTreeSet;
@@ -116,7 +116,7 @@ impl Seen {
 }
 
 fn is_live_pod(link: &Link) -> bool {
-    !matches!(link.group, GROUP_DOOMED | GROUP_BATCH) && Attachment::from_alias(&link.alias).is_some()
+    link.group != GROUP_BATCH && Attachment::from_alias(&link.alias).is_some()
 }
 
 fn address(message: &Received<'_>, ours: &Interest) -> Option<Part> {
