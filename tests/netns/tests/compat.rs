@@ -56,6 +56,10 @@ fn compat_node(stage: &Stage) -> (Fabric, NodeNet, [Ns; 3]) {
         add(stage, "other", OTHER, Some(SECOND)),
         add(stage, "prefixed", PREFIXED, Some(SECOND)),
     ];
+    // The kernel drops what is sent to a new link until it has taken note, a moment later, that the link is up.
+    for ns in &pods {
+        ns.run("ping -n -q -c 5 -i 0.1 -W 1 10.0.9.9");
+    }
     (fabric, node, pods)
 }
 
