@@ -132,6 +132,7 @@ impl Eni {
         match self.record.stage {
             EniStage::Created => "created",
             EniStage::Attached => "attached",
+            EniStage::Borrowed => "borrowed",
             EniStage::Leaving => "leaving",
         }
     }

@@ -125,6 +125,7 @@ impl Ec2Client {
             }
             Ec2Call::Describe { also } => self.describe(also).await.map(Ec2Answer::Described),
             Ec2Call::SetGroups { eni, groups } => self.set_groups(eni, groups).await,
+            Ec2Call::Tag { eni } => self.tag(eni).await,
             Ec2Call::DescribeSubnets { only } => self.subnets(only).await.map(Ec2Answer::Subnets),
             Ec2Call::FindDetached => self.find_detached().await.map(Ec2Answer::Described),
             Ec2Call::DescribeInstances { ids } => self.existing(ids).await.map(Ec2Answer::Instances),
@@ -194,9 +195,7 @@ impl Ec2Client {
         groups: &[GroupId],
         with: GrowBy,
     ) -> Result<Ec2Answer, Failed> {
-        let created_at = DateTime::from(SystemTime::now()).fmt(Format::DateTime).unwrap_or_default();
-        let tags = self.options.tags.for_new_eni(op, &created_at);
-        let tags = tags.into_iter().map(|(k, v)| Tag::builder().key(k).value(v).build()).collect();
+        let tags = to_tags(self.options.tags.for_new_eni(op, &now()));
         let request = self
             .client
             .create_network_interface()
@@ -243,6 +242,13 @@ impl Ec2Client {
             }
         }
         self.primary.timeouts().unwrap_or_default()
+    }
+
+    /// Tags an ENI that others made without any. Its time of creation is not known: this moment stands for it.
+    async fn tag(&self, eni: &EniId) -> Result<Ec2Answer, Failed> {
+        let tags = self.options.tags.for_untagged_eni(&now());
+        let request = self.client.create_tags().resources(eni.as_str()).set_tags(Some(to_tags(tags)));
+        request.send().await.map(|_| Ec2Answer::Tagged).map_err(|e| Failed::of(&e))
     }
 
     async fn attach(&self, eni: &EniId, card: u32, device: u32) -> Result<Ec2Answer, Failed> {
@@ -305,6 +311,15 @@ impl Ec2Client {
         }
         Ok(enis)
     }
+}
+
+/// Now, as the tag with the time of creation says it.
+fn now() -> String {
+    DateTime::from(SystemTime::now()).fmt(Format::DateTime).unwrap_or_default()
+}
+
+fn to_tags(tags: Vec<(String, String)>) -> Vec<Tag> {
+    tags.into_iter().map(|(k, v)| Tag::builder().key(k).value(v).build()).collect()
 }
 
 fn understood(eni: &NetworkInterface) -> Option<ObservedEni> {

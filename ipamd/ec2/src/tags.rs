@@ -33,10 +33,17 @@ impl TagSet {
     /// Key and value of every tag of an ENI created by `op` at `created_at` (RFC 3339).
     #[must_use]
     pub fn for_new_eni(&self, op: OpId, created_at: &str) -> Vec<(String, String)> {
+        let mut tags = self.for_untagged_eni(created_at);
+        tags.push((OP_TAG.to_owned(), op.to_string()));
+        tags
+    }
+
+    /// Key and value of every tag of an ENI of ours that no operation of ours created.
+    #[must_use]
+    pub fn for_untagged_eni(&self, created_at: &str) -> Vec<(String, String)> {
         let mut tags = vec![
             (INSTANCE_TAG.to_owned(), self.instance.clone()),
             (CREATED_AT_TAG.to_owned(), created_at.to_owned()),
-            (OP_TAG.to_owned(), op.to_string()),
         ];
         if let Some(cluster) = &self.cluster {
             tags.push((CLUSTER_TAG.to_owned(), cluster.clone()));

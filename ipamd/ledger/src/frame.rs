@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 const MAGIC: [u8; 8] = *b"podwire\n";
 
 /// Format written, and newest format read; all earlier ones are read too. 1: no history. 2: history, and more in the
-/// header.
-pub(crate) const FORMAT: u32 = 2;
+/// header. 3: borrowed ENIs.
+pub(crate) const FORMAT: u32 = 3;
 
 /// Most bytes of lines in a frame. *Source*: our choice; a commit of 10,000 records, and a bound for a reader of junk.
 pub(crate) const MAX_LINES: usize = 4 << 20;

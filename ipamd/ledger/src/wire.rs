@@ -49,6 +49,7 @@ pub(crate) struct Eni {
 enum Stage {
     Created,
     Attached,
+    Borrowed,
     Leaving,
 }
 
@@ -165,6 +166,7 @@ impl From<&EniRecord> for Eni {
             stage: match stage {
                 EniStage::Created => Stage::Created,
                 EniStage::Attached => Stage::Attached,
+                EniStage::Borrowed => Stage::Borrowed,
                 EniStage::Leaving => Stage::Leaving,
             },
         }
@@ -188,6 +190,7 @@ impl TryFrom<Eni> for EniRecord {
             stage: match eni.stage {
                 Stage::Created => EniStage::Created,
                 Stage::Attached => EniStage::Attached,
+                Stage::Borrowed => EniStage::Borrowed,
                 Stage::Leaving => EniStage::Leaving,
             },
         })

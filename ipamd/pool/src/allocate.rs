@@ -2,6 +2,7 @@
 
 use crate::cause::{self, Cause};
 use crate::effect::{Answer, Effect};
+use crate::eni::{Eni, Stage};
 use crate::ids::{PodRef, RequestId, Revision, SandboxKey};
 use crate::journal::Then;
 use crate::ledger::{Phase, Sandbox};
@@ -229,10 +230,10 @@ impl Pool {
         match &self.growth {
             Growth::Blind => Cause::Starting,
             Growth::Waiting(_, cause) => cause.clone(),
-            Growth::Full => Cause::NodeFull {
+            Growth::Full => self.host_trouble().unwrap_or_else(|| Cause::NodeFull {
                 held: self.ledger.sandbox_count().saturating_add(self.ledger.cooling_count()),
                 capacity: self.capacity(),
-            },
+            }),
             Growth::Halted if self.stopping => Cause::Stopping,
             Growth::Halted => Cause::LedgerUnwritable {
                 reason: self.journal.failing().unwrap_or("the disk does not answer").into(),
@@ -241,6 +242,13 @@ impl Pool {
                 self.failure.clone().unwrap_or(Cause::TooSlow { waiting_for: cause::GROWTH })
             }
         }
+    }
+
+    /// Why an ENI that takes a place here serves no pods: a node that is full of such has another problem than its pods.
+    fn host_trouble(&self) -> Option<Cause> {
+        let idle = |eni: &Eni| eni.ours() && eni.stage == Stage::Attached && !eni.configured;
+        let (_, eni) = self.ledger.enis().find(|(_, eni)| idle(eni) && eni.host_retry.cause().is_some())?;
+        eni.host_retry.cause().cloned()
     }
 
     /// A caller went away.

@@ -27,6 +27,7 @@ pub(crate) enum Action {
     Describe,
     DescribeSubnets,
     DescribeInstances,
+    Tag,
 }
 
 crate::text::names!(Action {
@@ -39,7 +40,8 @@ crate::text::names!(Action {
     Delete,
     Describe,
     DescribeSubnets,
-    DescribeInstances
+    DescribeInstances,
+    Tag
 });
 
 impl Action {
@@ -56,6 +58,7 @@ impl Action {
             Ec2Call::Describe { .. } | Ec2Call::FindDetached => Self::Describe,
             Ec2Call::DescribeSubnets { .. } => Self::DescribeSubnets,
             Ec2Call::DescribeInstances { .. } => Self::DescribeInstances,
+            Ec2Call::Tag { .. } => Self::Tag,
         }
     }
 
@@ -74,6 +77,7 @@ impl Action {
             About::DescribeSubnets => Some(Self::DescribeSubnets),
             About::FindDetached => Some(Self::Describe),
             About::DescribeInstances { .. } => Some(Self::DescribeInstances),
+            About::Tag { .. } => Some(Self::Tag),
             About::DeleteLeak { .. } => Some(Self::Delete),
             About::Configure { .. }
             | About::AddSources { .. }
@@ -93,7 +97,8 @@ impl Action {
             | Self::Attach
             | Self::Modify
             | Self::Detach
-            | Self::Delete => false,
+            | Self::Delete
+            | Self::Tag => false,
         }
     }
 
@@ -110,6 +115,7 @@ impl Action {
             Self::Describe => "DescribeNetworkInterfaces",
             Self::DescribeSubnets => "DescribeSubnets",
             Self::DescribeInstances => "DescribeInstances",
+            Self::Tag => "CreateTags",
         }
     }
 }

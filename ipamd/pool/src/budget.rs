@@ -43,7 +43,8 @@ const fn bucket(action: Action) -> (u64, u64) {
         | Action::Attach
         | Action::Modify
         | Action::Detach
-        | Action::Delete => (50, 5_000),
+        | Action::Delete
+        | Action::Tag => (50, 5_000),
         Action::Describe | Action::DescribeSubnets | Action::DescribeInstances => (100, 20_000),
     }
 }

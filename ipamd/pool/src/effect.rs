@@ -154,6 +154,11 @@ pub enum Ec2Call {
         /// All of its groups from now on.
         groups: Vec<GroupId>,
     },
+    /// CreateTags: those of an ENI of ours, on one that had none.
+    Tag {
+        /// Which ENI.
+        eni: EniId,
+    },
     /// DescribeSubnets; answered with [`crate::Ec2Answer::Subnets`].
     DescribeSubnets {
         /// Which; empty: all of this instance's VPC and zone.
@@ -169,7 +174,7 @@ pub enum Ec2Call {
     },
 }
 
-crate::text::variants!(Ec2Call { Assign { eni, by }, Unassign { eni, nets }, Create { subnet, groups, with }, Attach { eni, card, device }, DeleteOnTermination { eni, attachment }, Detach { eni, attachment }, Delete { eni }, Describe { also }, SetGroups { eni, groups }, DescribeSubnets { only }, FindDetached, DescribeInstances { ids } });
+crate::text::variants!(Ec2Call { Assign { eni, by }, Unassign { eni, nets }, Create { subnet, groups, with }, Attach { eni, card, device }, DeleteOnTermination { eni, attachment }, Detach { eni, attachment }, Delete { eni }, Describe { also }, SetGroups { eni, groups }, Tag { eni }, DescribeSubnets { only }, FindDetached, DescribeInstances { ids } });
 
 /// One change of the host's networking.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -35,7 +35,7 @@ pub(crate) enum Role {
     Primary,
     /// Ours.
     Secondary,
-    /// Ours to use by `MANAGE_UNTAGGED_ENI`, never to detach or delete.
+    /// Without tags, and ours to use by `MANAGE_UNTAGGED_ENI`; it becomes ours by our tags before anything is changed.
     Borrowed,
     /// Seen by metadata only, which knows no tags: not touched until a Describe tells.
     Unverified,
@@ -123,6 +123,8 @@ pub(crate) struct Eni {
     pub(crate) expects: u32,
     /// A Describe missed it, first then.
     pub(crate) missing: Option<Time>,
+    /// It is to be changed, and must carry our tags first (design D6).
+    pub(crate) wants_tags: bool,
     /// EC2 should delete it with the instance, and does not know yet.
     pub(crate) wants_termination: bool,
     /// The call that tells it.
@@ -179,6 +181,7 @@ crate::text::fields!(Eni {
     doubt,
     expects,
     missing,
+    wants_tags,
     wants_termination,
     termination_op,
     ever_attached,
@@ -222,6 +225,7 @@ impl Eni {
             doubt: None,
             expects: 0,
             missing: None,
+            wants_tags: false,
             wants_termination: false,
             termination_op: None,
             ever_attached: !matches!(stage, Stage::Created | Stage::Leaving(Exit::Delete)),
@@ -258,18 +262,18 @@ impl Eni {
             prefixes: Vec::new(),
             kind: None,
             tags: None,
-            attached: record.stage == EniStage::Attached,
+            attached: matches!(record.stage, EniStage::Attached | EniStage::Borrowed),
         };
         let stage = match record.stage {
             EniStage::Created => Stage::Created,
-            EniStage::Attached => Stage::Attached,
+            EniStage::Attached | EniStage::Borrowed => Stage::Attached,
             EniStage::Leaving if is_primary(record.card, record.device) => Stage::Leaving(Exit::Delete),
             EniStage::Leaving => Stage::Leaving(Exit::Unhost),
         };
-        let role = if is_primary(record.card, record.device) && record.stage == EniStage::Attached {
-            Role::Primary
-        } else {
-            Role::Secondary
+        let role = match record.stage {
+            EniStage::Attached if is_primary(record.card, record.device) => Role::Primary,
+            EniStage::Borrowed => Role::Borrowed,
+            EniStage::Created | EniStage::Attached | EniStage::Leaving => Role::Secondary,
         };
         Self::observed(&seen, role, stage, now)
     }
@@ -288,6 +292,7 @@ impl Eni {
             primary: self.primary,
             stage: match self.stage {
                 Stage::Created => EniStage::Created,
+                Stage::Attached if self.role == Role::Borrowed => EniStage::Borrowed,
                 Stage::Attached => EniStage::Attached,
                 Stage::Leaving(_) => EniStage::Leaving,
             },

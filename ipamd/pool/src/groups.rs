@@ -30,6 +30,9 @@ impl Pool {
             return;
         }
         let Some((slot, id, groups)) = self.regrouped(now) else { return };
+        if self.tags_first(slot) {
+            return;
+        }
         if self.closed(Action::Modify, Urgency::Minimum, now).is_some() {
             return;
         }

@@ -43,6 +43,7 @@ impl Pool {
             self.growth = Growth::Blind;
         }
         self.tend_groups(now, out);
+        self.tend_tags(now, out);
         self.tend_describe(now, out);
         self.tend_leaks(now, out);
     }
@@ -239,6 +240,12 @@ impl Pool {
         if !ready {
             return Step::Busy(helps);
         }
+        if eni.role == Role::Borrowed
+            && let Some((until, cause)) = self.closed(Action::Tag, want.urgency, now)
+        {
+            // Where tagging is not allowed the others have to grow.
+            return Step::Waits(0, until, cause);
+        }
         if let Some((until, cause)) = self.closed(Action::Assign, want.urgency, now) {
             return Step::Waits(helps, until, cause);
         }
@@ -251,8 +258,12 @@ impl Pool {
             Ok(wanted) => wanted,
             Err((until, cause)) => return Step::Waits(0, until, cause),
         };
+        let id = eni.id.clone();
+        if self.tags_first(slot) {
+            return Step::Busy(helps);
+        }
         let by = self.growth_of(wanted, unit);
-        let call = Ec2Call::Assign { eni: eni.id.clone(), by };
+        let call = Ec2Call::Assign { eni: id, by };
         self.subnets.drew(&subnet, addresses_of(by));
         self.call(now, slot, About::Assign { slot, by }, call, out);
         Step::Asked(helps)

@@ -169,6 +169,7 @@ impl Pool {
             | About::Detach { .. }
             | About::Delete { .. }
             | About::SetGroups { .. }
+            | About::Tag { .. }
             | About::DescribeSubnets
             | About::FindDetached
             | About::DescribeInstances { .. }

@@ -221,6 +221,8 @@ pub enum Ec2Answer {
     Attached(AttachmentId),
     /// The attribute is set.
     Modified,
+    /// The ENI carries our tags.
+    Tagged,
     /// The ENI is detaching.
     Detached,
     /// The ENI is gone.
@@ -233,7 +235,7 @@ pub enum Ec2Answer {
     Instances(Vec<InstanceId>),
 }
 
-crate::text::variants!(Ec2Answer { Assigned(a), Unassigned, Created(a), Attached(a), Modified, Detached, Deleted, Described(a), Subnets(a), Instances(a) });
+crate::text::variants!(Ec2Answer { Assigned(a), Unassigned, Created(a), Attached(a), Modified, Tagged, Detached, Deleted, Described(a), Subnets(a), Instances(a) });
 
 /// What a failed EC2 call means for the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -43,6 +43,7 @@ pub mod settings;
 mod shrink;
 mod stats;
 mod subnets;
+mod tags;
 mod targets;
 pub mod text;
 pub mod time;

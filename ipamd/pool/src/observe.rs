@@ -198,9 +198,15 @@ impl Pool {
                 let record = Record::Eni(eni.record());
                 self.journal.note(record);
             }
+            // Tagged by a call whose answer was lost, or by somebody else.
+            (Role::Borrowed, Role::Secondary) => self.becomes_ours(sight.now, slot),
             (Role::Unverified, Role::Foreign) => eni.role = role,
             (Role::Secondary, Role::Secondary) => eni.confirmed = true,
-            (Role::Secondary, Role::Borrowed) if !eni.confirmed => eni.role = role,
+            (Role::Secondary, Role::Borrowed) if !eni.confirmed => {
+                eni.role = role;
+                let record = Record::Eni(eni.record());
+                self.journal.note(record);
+            }
             (Role::Secondary | Role::Borrowed, Role::Foreign) if seen.attached && eni.staying() => {
                 eni.role = role;
                 // After a restart whatever is in the ledger counts as ours.

@@ -43,6 +43,9 @@ pub(crate) enum About {
         slot: Slot,
         groups: Vec<GroupId>,
     },
+    Tag {
+        slot: Slot,
+    },
     DescribeSubnets,
     FindDetached,
     DescribeInstances {
@@ -76,7 +79,7 @@ pub(crate) enum About {
     },
 }
 
-crate::text::variants!(About { Assign { slot, by }, Unassign { slot, nets }, Create { subnet, with }, Attach { slot }, Terminate { slot }, Detach { slot }, Delete { slot }, SetGroups { slot, groups }, DescribeSubnets, FindDetached, DescribeInstances { ids }, DeleteLeak { eni }, Describe { also }, Configure { slot, sources }, AddSources { slot, nets }, RemoveSources { slot, nets }, RemoveEni { slot }, Flush { address, tries } });
+crate::text::variants!(About { Assign { slot, by }, Unassign { slot, nets }, Create { subnet, with }, Attach { slot }, Terminate { slot }, Detach { slot }, Delete { slot }, SetGroups { slot, groups }, Tag { slot }, DescribeSubnets, FindDetached, DescribeInstances { ids }, DeleteLeak { eni }, Describe { also }, Configure { slot, sources }, AddSources { slot, nets }, RemoveSources { slot, nets }, RemoveEni { slot }, Flush { address, tries } });
 
 impl About {
     /// Whether it is a step of the search for what dead nodes left behind.
@@ -94,6 +97,7 @@ impl About {
             | Self::Detach { slot }
             | Self::Delete { slot }
             | Self::SetGroups { slot, .. }
+            | Self::Tag { slot }
             | Self::Configure { slot, .. }
             | Self::AddSources { slot, .. }
             | Self::RemoveSources { slot, .. }

@@ -118,6 +118,7 @@ impl Pool {
                 self.call_over(now, slot);
                 self.groups_set(slot, groups);
             }
+            (Op { about: About::Tag { slot }, .. }, Ok(Ec2Answer::Tagged)) => self.tagged(now, slot),
             (Op { about: About::FindDetached, .. }, Ok(Ec2Answer::Described(enis))) => {
                 self.see_detached(now, &enis, out);
             }
@@ -183,6 +184,10 @@ impl Pool {
             About::SetGroups { slot, .. } => {
                 self.call_over(now, slot);
                 self.groups_failed(now, slot, failure, out);
+            }
+            About::Tag { slot } => {
+                self.call_over(now, slot);
+                self.tag_failed(now, slot, failure, out);
             }
             About::FindDetached | About::DescribeInstances { .. } | About::DeleteLeak { .. } => {
                 self.leak_failed(now, &op.about, failure, out);

@@ -66,6 +66,8 @@ pub enum Bug {
     IgnoresOwner,
     /// A cordoned node detaches ENIs like any other (S15).
     DetachesCordoned,
+    /// An ENI without tags is changed as it is (S11).
+    ChangesUntagged,
 }
 
 /// By its name.
@@ -86,7 +88,7 @@ impl crate::text::Text for Bug {
 impl Bug {
     /// All of them.
     #[cfg(feature = "planted")]
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::ForgetsAllocations,
         Self::ForgetsCooling,
         Self::NeverCools,
@@ -115,6 +117,7 @@ impl Bug {
         Self::IgnoresFloor,
         Self::IgnoresOwner,
         Self::DetachesCordoned,
+        Self::ChangesUntagged,
     ];
 }
 
@@ -175,7 +178,8 @@ impl Pool {
             | Bug::IgnoresRole
             | Bug::IgnoresFloor
             | Bug::IgnoresOwner
-            | Bug::DetachesCordoned => {}
+            | Bug::DetachesCordoned
+            | Bug::ChangesUntagged => {}
         }
     }
 }

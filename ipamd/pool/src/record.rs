@@ -137,8 +137,10 @@ pub enum EniStage {
     Created,
     /// Attached to this instance.
     Attached,
+    /// Attached to this instance by others, without tags, and ours to use: to be tagged before anything is changed.
+    Borrowed,
     /// On its way out: no new pods; to be detached and deleted.
     Leaving,
 }
 
-crate::text::variants!(EniStage { Created, Attached, Leaving });
+crate::text::variants!(EniStage { Created, Attached, Borrowed, Leaving });

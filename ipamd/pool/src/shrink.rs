@@ -121,7 +121,7 @@ impl Pool {
                 nets.push(*net);
             }
         }
-        if nets.is_empty() {
+        if nets.is_empty() || self.tags_first(slot) {
             return false;
         }
         let freed = nets.iter().filter_map(|net| self.ledger.block(*net)).map(|b| b.size).sum::<u32>();

@@ -110,6 +110,7 @@ fn answer() -> impl Strategy<Value = Ec2Answer> {
         eni().prop_map(|e| Ec2Answer::Created(Box::new(e))),
         word().prop_map(|w| Ec2Answer::Attached(AttachmentId::new(w))),
         Just(Ec2Answer::Modified),
+        Just(Ec2Answer::Tagged),
         Just(Ec2Answer::Detached),
         Just(Ec2Answer::Deleted),
         prop::collection::vec(eni(), 0..3).prop_map(Ec2Answer::Described),

@@ -166,6 +166,8 @@ impl Ec2 {
                 eni.seen.groups.clone_from(groups);
                 Ok(Ec2Answer::Modified)
             }
+            // Nobody attaches ENIs without tags here.
+            Ec2Call::Tag { .. } => Err(FailureClass::NotFound),
             Ec2Call::DescribeSubnets { only } => {
                 let asked = self.ponds.iter().filter(|p| only.is_empty() || only.contains(&p.id));
                 Ok(Ec2Answer::Subnets(asked.map(Pond::observed).collect()))

@@ -277,6 +277,7 @@ impl Engine {
             Ec2Call::Detach { .. } => ("DetachNetworkInterface", self.model.other, false),
             Ec2Call::Delete { .. } => ("DeleteNetworkInterface", self.model.other, false),
             Ec2Call::SetGroups { .. } => ("ModifyNetworkInterfaceAttribute", self.model.other, false),
+            Ec2Call::Tag { .. } => ("CreateTags", self.model.other, false),
             Ec2Call::Describe { .. } | Ec2Call::FindDetached => {
                 ("DescribeNetworkInterfaces", self.model.other, true)
             }

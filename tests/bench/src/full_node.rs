@@ -80,6 +80,7 @@ pub(crate) fn answer(op: OpId, call: &Ec2Call) -> anyhow::Result<Input> {
         | Ec2Call::Detach { .. }
         | Ec2Call::Delete { .. }
         | Ec2Call::SetGroups { .. }
+        | Ec2Call::Tag { .. }
         | Ec2Call::FindDetached
         | Ec2Call::DescribeInstances { .. }) => {
             anyhow::bail!("the pool of a full node asked EC2 for {other:?}")

@@ -127,6 +127,8 @@ pub struct Ec2 {
     pub clock: u64,
     /// What attaching and detaching take. *Unit*: ms.
     pub moves_take: u64,
+    /// ENIs without tags are ours to use (`MANAGE_UNTAGGED_ENI`).
+    pub lends_untagged: bool,
     /// How far back somebody may look. *Unit*: ms.
     pub memory: u64,
     /// Freed addresses are handed out again at once, newest first, instead of last.
@@ -151,6 +153,7 @@ impl Ec2 {
             others: BTreeSet::new(),
             clock: 0,
             moves_take: 0,
+            lends_untagged: false,
             memory: 2 * LAG_MS,
             recycle: true,
             next_eni: 0,
@@ -345,6 +348,7 @@ impl Ec2 {
                 known.seen.groups.clone_from(groups);
                 Ok(Ec2Answer::Modified)
             }
+            Ec2Call::Tag { eni } => self.tag(eni),
             Ec2Call::DescribeSubnets { only } => Ok(Ec2Answer::Subnets(self.subnets_seen(only))),
             Ec2Call::FindDetached => Ok(Ec2Answer::Described(self.detached(at))),
             Ec2Call::DescribeInstances { ids } => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Rare states that the seeds of a gate must reach, or the search is vacuous.
-pub const SOMETIMES: [&str; 45] = [
+pub const SOMETIMES: [&str; 46] = [
     "ADD repeated",
     "ENI detached by others",
     "ENI in another subnet",
@@ -48,6 +48,7 @@ pub const SOMETIMES: [&str; 45] = [
     "subnet exhausted",
     "subnet floor",
     "subnet fragmented",
+    "tag",
     "the daemon stood still",
 ];
 

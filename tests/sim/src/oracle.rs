@@ -165,7 +165,7 @@ impl Oracle {
         let Some(eni) = scene.ec2.carrier(ip) else {
             return broken("S2", format!("{ip} is on no ENI attached here"));
         };
-        if !eni.ours {
+        if !eni.ours && !scene.ec2.lends(eni) {
             return broken("S3", format!("{ip} of {} is not ours to give", eni.seen.id));
         }
         let device = eni.seen.place.as_ref().map(|(_, d)| *d);
@@ -210,6 +210,7 @@ impl Oracle {
             Ec2Call::Assign { eni, .. }
             | Ec2Call::Attach { eni, .. }
             | Ec2Call::SetGroups { eni, .. }
+            | Ec2Call::Tag { eni }
             | Ec2Call::DeleteOnTermination { eni, .. } => {
                 return self.judge_owner(scene, eni, call);
             }
@@ -226,7 +227,9 @@ impl Oracle {
 
     fn judge_owner(&self, scene: Scene<'_>, eni: &EniId, call: &Ec2Call) -> Result<(), Violation> {
         let leak = |e: &TrueEni| scene.ec2.is_leak(e) && matches!(call, Ec2Call::Delete { .. });
-        if scene.ec2.enis.get(eni).is_some_and(|e| !e.ours && !leak(e)) {
+        let tags = matches!(call, Ec2Call::Tag { .. });
+        let lent = |e: &TrueEni| tags && scene.ec2.lends(e);
+        if scene.ec2.enis.get(eni).is_some_and(|e| !e.ours && !leak(e) && !lent(e)) {
             return broken("S11", format!("{call:?} touches an ENI that is not ours"));
         }
         Ok(())

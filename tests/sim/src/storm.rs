@@ -224,6 +224,7 @@ const fn action(call: &Ec2Call) -> &'static str {
         Ec2Call::Detach { .. } => "detach",
         Ec2Call::Delete { .. } => "delete",
         Ec2Call::Describe { .. } | Ec2Call::FindDetached => "describe",
+        Ec2Call::Tag { .. } => "tag",
         Ec2Call::DescribeSubnets { .. } => "describe subnets",
         Ec2Call::DescribeInstances { .. } => "describe instances",
     }

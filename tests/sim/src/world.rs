@@ -389,6 +389,7 @@ impl World {
             Ec2Call::Delete { .. } => "delete",
             Ec2Call::Describe { .. } => "describe",
             Ec2Call::SetGroups { .. } => "set groups",
+            Ec2Call::Tag { .. } => "tag",
             Ec2Call::DescribeSubnets { .. } => "describe subnets",
             Ec2Call::FindDetached => "find detached",
             Ec2Call::DescribeInstances { .. } => "describe instances",
@@ -426,20 +427,8 @@ impl World {
 /// Whether a call changes nothing.
 #[must_use]
 pub const fn is_read(call: &Ec2Call) -> bool {
-    match call {
-        Ec2Call::Describe { .. }
-        | Ec2Call::DescribeSubnets { .. }
-        | Ec2Call::FindDetached
-        | Ec2Call::DescribeInstances { .. } => true,
-        Ec2Call::Assign { .. }
-        | Ec2Call::Unassign { .. }
-        | Ec2Call::Create { .. }
-        | Ec2Call::Attach { .. }
-        | Ec2Call::DeleteOnTermination { .. }
-        | Ec2Call::Detach { .. }
-        | Ec2Call::Delete { .. }
-        | Ec2Call::SetGroups { .. } => false,
-    }
+    use Ec2Call::{Describe, DescribeInstances, DescribeSubnets, FindDetached};
+    matches!(call, Describe { .. } | DescribeSubnets { .. } | FindDetached | DescribeInstances { .. })
 }
 
 /// So many milliseconds.

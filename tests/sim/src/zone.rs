@@ -33,6 +33,10 @@ pub fn furnish(seed: &mut Seeded, world: &mut World) {
     world.settings.subnets = SubnetPolicy { discovery: seed.once_in(2), floor: [0, 0, 3, 16][seed.pick(4)] };
     world.settings.share.nodes = seed.once_in(4).then_some(200);
     world.settings.leaks = [LeakPolicy::Delete, LeakPolicy::Delete, LeakPolicy::DryRun][seed.pick(3)];
+    // Not drawn by itself: what follows from a seed stays as it was.
+    let lends = world.settings.share.nodes.is_none() && world.settings.subnets.floor == 3;
+    world.settings.manage_untagged = lends;
+    world.ec2.lends_untagged = lends;
     world.ec2.cluster.clone_from(&world.settings.cluster);
     world.ec2.others.insert(InstanceId::new("i-alive"));
     if seed.once_in(8) {

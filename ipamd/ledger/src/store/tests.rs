@@ -117,6 +117,20 @@ fn bytes_written_by_format_1_are_read() {
     assert_eq!(reopen(dir.path()).1, whole(&all_kinds()));
 }
 
+/// An ENI without our tags is remembered as such, so that no later life changes it before it has tagged it (design D6).
+#[test]
+fn borrowed_eni_is_remembered_as_borrowed() {
+    let Some(Record::Eni(mut eni)) = all_kinds().into_iter().next() else { panic!("an ENI comes first") };
+    eni.stage = podwire_pool::record::EniStage::Borrowed;
+    let records = vec![Record::Eni(eni)];
+    let lines = codec::encode(&records);
+    assert!(String::from_utf8_lossy(&lines).contains(r#""stage":"borrowed""#));
+    let (dir, mut ledger) = fresh();
+    ledger.compact(&records).expect("founded");
+    drop(ledger);
+    assert_eq!(reopen(dir.path()).1, whole(&records));
+}
+
 #[test]
 fn second_writer_is_kept_out_until_the_first_ends() {
     let (dir, ledger) = fresh();
@@ -180,14 +194,14 @@ fn foreign_newer_and_unreadable_files_are_kept_whole() {
     assert_eq!(reopen(dir.path()).1, whole(&sample(1)), "its owner still finds it");
 
     let mut newer = ours.clone();
-    newer[8] = 3;
+    newer[8] = 4;
     let replace = |bytes: &[u8]| {
         fs::remove_file(&path).expect("removed");
         fs::write(&path, bytes).expect("written");
     };
     replace(&newer);
     let (ledger, opened) = Ledger::open(dir.path(), &identity()).expect("opens");
-    let Opened::Newer { format: 3, aside } = opened else { panic!("{opened:?}") };
+    let Opened::Newer { format: 4, aside } = opened else { panic!("{opened:?}") };
     assert!(fs::read(&aside.path).expect("there") == newer);
     drop(ledger);
 

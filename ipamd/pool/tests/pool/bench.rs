@@ -80,6 +80,10 @@ pub(crate) struct Bench {
     pub(crate) disk_holds: bool,
     pub(crate) ec2_holds: bool,
     pub(crate) host_holds: bool,
+    /// The host has no device for any ENI but the primary one.
+    pub(crate) host_fails: bool,
+    /// The role may not tag.
+    pub(crate) denies_tags: bool,
     /// Answers of EC2 that fail, first come first.
     pub(crate) failures: Vec<FailureClass>,
     /// Calls that work before they do.
@@ -125,6 +129,8 @@ impl Bench {
             disk_holds: false,
             ec2_holds: false,
             host_holds: false,
+            host_fails: false,
+            denies_tags: false,
             failures: Vec::new(),
             works_first: 0,
             calls: Vec::new(),
@@ -256,7 +262,11 @@ impl Bench {
                     self.input(Input::Ec2 { op, outcome });
                 }
                 Effect::Host { op, change } => {
-                    let outcome = if self.fails(&change) { Err("broken".into()) } else { Ok(()) };
+                    let secondary = |device: &DeviceIndex| device.0 > 0;
+                    let absent =
+                        matches!(&change, HostChange::ConfigureEni { device, .. } if secondary(device));
+                    let fails = (self.host_fails && absent) || self.fails(&change);
+                    let outcome = if fails { Err("broken".into()) } else { Ok(()) };
                     self.input(Input::Host { op, outcome });
                 }
                 _ => {}
@@ -402,6 +412,12 @@ impl Bench {
             }
             Ec2Call::Describe { .. } => Ok(Ec2Answer::Described(self.enis.values().cloned().collect())),
             Ec2Call::SetGroups { .. } => Ok(Ec2Answer::Modified),
+            Ec2Call::Tag { .. } if self.denies_tags => Err(fail(FailureClass::Denied)),
+            Ec2Call::Tag { eni } => {
+                let tags = vec![("node.k8s.amazonaws.com/instance_id".into(), "i-1".into())];
+                self.enis.get_mut(eni).unwrap().tags = Some(tags);
+                Ok(Ec2Answer::Tagged)
+            }
             Ec2Call::DescribeSubnets { .. } => Ok(Ec2Answer::Subnets(self.subnets.clone())),
             Ec2Call::FindDetached => {
                 Ok(Ec2Answer::Described(self.enis.values().filter(|e| !e.attached).cloned().collect()))

@@ -42,3 +42,25 @@ fn second_eni_of_prefixes_goes_back_after_a_burst() {
     }
     panic!("two ENIs are kept: {:?}", bench.pool.stats());
 }
+
+/// C26: the device of a new ENI never appears. It is tried again for minutes, then the ENI goes back; the pod that waited for
+/// it is told why.
+#[test]
+fn eni_whose_device_never_appears_goes_back() {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    bench.run();
+    bench.host_fails = true;
+    for n in 1..=4 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    bench.pass(80_000);
+    let refused = (1..=4).filter_map(|n| match bench.answer(n) {
+        Some(podwire_pool::Answer::Refused(cause)) => Some(cause),
+        _ => None,
+    });
+    let refused: Vec<podwire_pool::Cause> = refused.collect();
+    assert!(matches!(refused.as_slice(), [podwire_pool::Cause::Host { .. }]), "{refused:?}");
+    bench.pass(1_800_000);
+    assert!(bench.removed.contains(&podwire_pool::EniId::new("eni-1")), "{:?}", bench.pool.stats());
+}

@@ -19,6 +19,10 @@ fn beside(tags: Vec<(Box<str>, Box<str>)>, manage_untagged: bool) -> (Bench, Eni
 }
 
 fn touched(bench: &Bench, id: &EniId) -> Vec<Ec2Call> {
+    touched_of(bench.all_calls.clone(), id)
+}
+
+fn touched_of(calls: Vec<Ec2Call>, id: &EniId) -> Vec<Ec2Call> {
     let touches = |call: &&Ec2Call| match call {
         Ec2Call::Assign { eni, .. }
         | Ec2Call::Unassign { eni, .. }
@@ -29,7 +33,7 @@ fn touched(bench: &Bench, id: &EniId) -> Vec<Ec2Call> {
         | Ec2Call::Delete { eni } => eni == id,
         _ => false,
     };
-    bench.all_calls.iter().filter(touches).cloned().collect()
+    calls.iter().filter(touches).cloned().collect()
 }
 
 /// Metadata tells the subnet of a foreign ENI that a Describe had shown without; the daemon restarts. It stays foreign.
@@ -50,16 +54,32 @@ fn foreign_eni_is_foreign_after_a_restart_too() {
     assert_eq!(touched(&bench, &id), Vec::new());
 }
 
-/// An untagged ENI that we may use by `MANAGE_UNTAGGED_ENI` is never detached or deleted, also after a restart.
+/// Calls about an ENI that come before it is tagged, and after.
+fn before_and_after_tags(bench: &Bench, id: &EniId) -> (Vec<Ec2Call>, Vec<Ec2Call>) {
+    let tags = |c: &Ec2Call| matches!(c, Ec2Call::Tag { eni } if eni == id);
+    let tagged = bench.all_calls.iter().position(tags).unwrap_or(bench.all_calls.len());
+    let about = |calls: &[Ec2Call]| {
+        let calls = calls.iter().filter(|c| !tags(c)).cloned().collect();
+        touched_of(calls, id)
+    };
+    (about(&bench.all_calls[..tagged]), about(&bench.all_calls[tagged..]))
+}
+
+/// An untagged ENI that we may use by `MANAGE_UNTAGGED_ENI` is tagged before the first change, and once; from then on it
+/// is ours, and goes back like any other (design D6).
 #[test]
-fn borrowed_eni_is_never_given_away_after_a_restart() {
+fn borrowed_eni_is_tagged_before_the_first_change() {
     let (mut bench, id) = beside(Vec::new(), true);
+    assert!(!bench.all_calls.iter().any(|c| matches!(c, Ec2Call::Tag { .. })), "nothing is to be changed");
     for n in 1..=5 {
         bench.add(n, &format!("pod-{n}"));
         bench.run();
     }
     let used = |c: &Ec2Call| matches!(c, Ec2Call::Assign { eni, by: GrowBy::Addresses(_) } if *eni == id);
-    assert!(bench.all_calls.iter().any(used), "pods live on it");
+    let (before, after) = before_and_after_tags(&bench, &id);
+    assert_eq!(before, Vec::new());
+    assert!(after.iter().any(used), "pods live on it");
+    assert_eq!(bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Tag { .. })).count(), 1);
     bench.restart(bench.log.clone());
     bench.see_metadata();
     bench.run();
@@ -67,9 +87,44 @@ fn borrowed_eni_is_never_given_away_after_a_restart() {
         bench.del(100 + n, &format!("pod-{n}"));
     }
     bench.pass(3_600_000);
-    let gone = |c: &Ec2Call| matches!(c, Ec2Call::Detach { .. } | Ec2Call::Delete { .. });
-    assert!(!touched(&bench, &id).iter().any(gone), "{:?}", touched(&bench, &id));
-    assert!(bench.enis[&id].attached);
+    assert!(bench.removed.contains(&id), "it went back");
+    assert_eq!(bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Tag { .. })).count(), 1);
+}
+
+/// The ledger remembers that it was not tagged: a later life does not take it for ours either.
+#[test]
+fn borrowed_eni_is_borrowed_after_a_restart_too() {
+    let (mut bench, id) = beside(Vec::new(), true);
+    bench.enis.get_mut(&id).unwrap().addresses.push("10.0.7.7".parse().unwrap());
+    bench.describe();
+    bench.run();
+    bench.restart(bench.log.clone());
+    bench.see_metadata();
+    bench.run();
+    for n in 1..=5 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.run();
+    }
+    let (before, after) = before_and_after_tags(&bench, &id);
+    assert_eq!(before, Vec::new());
+    assert!(!after.is_empty(), "it is used");
+}
+
+/// Where the role may not tag, the ENI is used as it is and never changed; the others grow, and the cause is named.
+#[test]
+fn eni_that_may_not_be_tagged_is_left_as_it_is() {
+    let (mut bench, id) = beside(Vec::new(), true);
+    bench.denies_tags = true;
+    // The primary ENI takes three pods; the fourth needs another ENI.
+    for n in 1..=4 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.run();
+    }
+    bench.pass(5_000);
+    assert!(matches!(bench.answer(4), Some(podwire_pool::Answer::Allocated { .. })), "{:?}", bench.answer(4));
+    let denied = |c: &podwire_pool::Cause| c.to_string().contains("ec2:CreateTags is denied");
+    assert!(bench.causes.iter().any(denied), "{:?}", bench.causes);
+    assert_eq!(touched(&bench, &id), Vec::new());
 }
 
 /// Our ENI is taken out of our hands by a tag while we run; after a restart nothing of it is ours.

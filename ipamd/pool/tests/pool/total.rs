@@ -107,6 +107,7 @@ fn outcome() -> impl Strategy<Value = Result<Ec2Answer, FailureClass>> {
         eni().prop_map(|e| Ok(Ec2Answer::Created(Box::new(e)))),
         Just(Ok(Ec2Answer::Attached(AttachmentId::new("attach-x")))),
         Just(Ok(Ec2Answer::Modified)),
+        Just(Ok(Ec2Answer::Tagged)),
         Just(Ok(Ec2Answer::Detached)),
         Just(Ok(Ec2Answer::Deleted)),
         prop::collection::vec(eni(), 0..4).prop_map(|e| Ok(Ec2Answer::Described(e))),

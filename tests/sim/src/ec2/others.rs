@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use podwire_pool::{AttachmentId, DeviceIndex, EniId, GroupId, GrowBy, InstanceId, NetworkCard};
+use podwire_pool::{
+    AttachmentId, DeviceIndex, Ec2Answer, EniId, FailureClass, GroupId, GrowBy, InstanceId, NetworkCard,
+};
 
 use super::{Ec2, TrueEni};
 use crate::world::Tampering;
@@ -15,6 +17,7 @@ impl Ec2 {
         let own = |instance: &str| ("node.k8s.amazonaws.com/instance_id".into(), instance.into());
         let number = self.next_eni;
         let (tags, kind, card) = match number % 5 {
+            0 | 3 if self.lends_untagged => (Vec::new(), "interface", 0),
             0 => (vec![("node.k8s.amazonaws.com/no_manage".into(), "true".into())], "interface", 0),
             1 => (Vec::new(), "trunk", 0),
             2 => (vec![own("i-1")], "efa-only", 0),
@@ -29,6 +32,24 @@ impl Ec2 {
             eni.seen.singles.insert(IpAddr::from([10, 0, 254, number]));
         }
         Some(id)
+    }
+
+    /// Whether an ENI is somebody else's and ours to use until it is tagged as ours.
+    #[must_use]
+    pub fn lends(&self, eni: &TrueEni) -> bool {
+        let plain = eni.seen.kind == "interface" && eni.seen.card == NetworkCard(0);
+        self.lends_untagged && !eni.ours && plain && eni.seen.tags.is_empty() && eni.seen.place.is_some()
+    }
+
+    /// CreateTags. What was lent is ours from then on.
+    pub(super) fn tag(&mut self, id: &EniId) -> Result<Ec2Answer, FailureClass> {
+        let lent = self.enis.get(id).is_some_and(|eni| self.lends(eni));
+        let owner = ("node.k8s.amazonaws.com/instance_id".into(), self.instance.as_str().into());
+        let eni = self.enis.get_mut(id).ok_or(FailureClass::NotFound)?;
+        eni.ours |= lent;
+        eni.seen.tags.retain(|(key, _)| *key != owner.0);
+        eni.seen.tags.push(owner);
+        Ok(Ec2Answer::Tagged)
     }
 
     /// An ENI without attachment appears, made for another instance.

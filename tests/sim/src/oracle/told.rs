@@ -78,6 +78,7 @@ impl Told {
             | Ec2Call::Detach { .. }
             | Ec2Call::Describe { .. }
             | Ec2Call::SetGroups { .. }
+            | Ec2Call::Tag { .. }
             | Ec2Call::DescribeSubnets { .. }
             | Ec2Call::FindDetached
             | Ec2Call::DescribeInstances { .. } => {}
@@ -150,6 +151,7 @@ impl Told {
             | Ec2Call::DeleteOnTermination { .. }
             | Ec2Call::Detach { .. }
             | Ec2Call::SetGroups { .. }
+            | Ec2Call::Tag { .. }
             | Ec2Call::DescribeSubnets { .. }
             | Ec2Call::FindDetached
             | Ec2Call::DescribeInstances { .. } => false,
@@ -220,6 +222,7 @@ const fn action(call: &Ec2Call) -> &'static str {
         Ec2Call::Detach { .. } => "detach",
         Ec2Call::Delete { .. } => "delete",
         Ec2Call::Describe { .. } | Ec2Call::FindDetached => "describe",
+        Ec2Call::Tag { .. } => "tag",
         Ec2Call::DescribeSubnets { .. } => "describe subnets",
         Ec2Call::DescribeInstances { .. } => "describe instances",
     }

@@ -51,7 +51,8 @@ impl World {
         if let Some(settings) = settings {
             self.marks.reach("restarted with other settings");
             let (instance, boot) = (self.settings.instance.clone(), self.settings.boot.clone());
-            self.settings = Settings { instance, boot, ..settings.clone() };
+            let manage_untagged = self.settings.manage_untagged;
+            self.settings = Settings { instance, boot, manage_untagged, ..settings.clone() };
         }
         self.crash(usize::MAX)
     }

@@ -46,6 +46,7 @@ impl World {
             | Ec2Call::Delete { .. }
             | Ec2Call::Describe { .. }
             | Ec2Call::SetGroups { .. }
+            | Ec2Call::Tag { .. }
             | Ec2Call::DescribeSubnets { .. }
             | Ec2Call::FindDetached
             | Ec2Call::DescribeInstances { .. } => Ok(()),

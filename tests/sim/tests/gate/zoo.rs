@@ -38,6 +38,7 @@ fn expected(bug: Bug) -> (&'static [&'static str], u64) {
         Bug::IgnoresFloor => (&["S14"], 500),
         Bug::IgnoresOwner => (&["S11"], 500),
         Bug::DetachesCordoned => (&["S15"], 500),
+        Bug::ChangesUntagged => (&["S11"], 500),
     }
 }
 

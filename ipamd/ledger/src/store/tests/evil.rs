@@ -81,7 +81,7 @@ fn heads() -> Vec<Evil> {
         ("magic alone", b"podwire\n".to_vec(), Taken::Corrupt),
         ("magic in capitals", [b"PODWIRE\n", &head[8..]].concat(), Taken::Corrupt),
         ("format 0, no body", with_body(0, ""), Taken::Corrupt),
-        ("format 3", with_body(3, &own("")), Taken::Newer),
+        ("format 4", with_body(4, &own("")), Taken::Newer),
         ("the last format there can be", with_body(u32::MAX, ""), Taken::Newer),
         (
             "a header longer than memory",
