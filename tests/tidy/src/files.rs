@@ -22,11 +22,12 @@ const REQUIRED: [&str; 10] = [
 ];
 
 /// What a stranger runs.
-const EXECUTABLE: [&str; 8] = [
+const EXECUTABLE: [&str; 9] = [
     ".ci/run",
     "scripts/bench",
     "scripts/build",
     "scripts/demo",
+    "scripts/fuzz",
     "scripts/kernel-matrix",
     "scripts/mutants",
     "scripts/sim",
