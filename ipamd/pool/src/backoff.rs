@@ -207,9 +207,11 @@ crate::text::fields!(SubnetMemory { exhausted, fragmented_until, at_most });
 pub(crate) struct Gates {
     actions: BTreeMap<Action, Backoff>,
     subnets: BTreeMap<SubnetId, SubnetMemory>,
+    /// New ENIs that this host could not use at all: the next one would hardly fare better.
+    pub(crate) unusable: Backoff,
 }
 
-crate::text::fields!(Gates { actions, subnets });
+crate::text::fields!(Gates { actions, subnets, unusable });
 
 impl Gates {
     /// The back-off of an action.
@@ -219,8 +221,10 @@ impl Gates {
 
     /// Until when the action must wait, and why.
     pub(crate) fn closed(&self, action: Action, now: Time) -> Option<(Time, Cause)> {
-        let gate = self.actions.get(&action)?;
-        Some((gate.wait(now)?, gate.cause()?.clone()))
+        let unusable = Some(&self.unusable).filter(|_| action == Action::Create);
+        let gates = self.actions.get(&action).into_iter().chain(unusable);
+        let waits = gates.filter_map(|gate| Some((gate.wait(now)?, gate.cause()?.clone())));
+        waits.max_by_key(|(until, _)| *until)
     }
 
     /// What is known of a subnet.
@@ -248,7 +252,7 @@ impl Gates {
     pub(crate) fn next_deadline(&self, now: Time) -> Option<Time> {
         let actions = self.actions.values().filter_map(|b| b.wait(now));
         let subnets = self.subnets.values().filter_map(|m| m.exhausted.wait(now));
-        actions.chain(subnets).min()
+        actions.chain(subnets).chain(self.unusable.wait(now)).min()
     }
 }
 

@@ -220,6 +220,7 @@ impl Pool {
                 eni.refresh = false;
             }
             self.sources_ready(slot, sources);
+            self.gates.unusable.clear();
             return;
         }
         let hopeless = self.ledger.eni(slot).is_some_and(|eni| {
@@ -231,6 +232,10 @@ impl Pool {
                 && eni.host_retry.tries() >= CONFIGURE_TRIES
         });
         if hopeless {
+            if let Some(cause) = self.ledger.eni(slot).and_then(|eni| eni.host_retry.cause().cloned()) {
+                // As a denial: it lasts until a person does something about it.
+                self.gates.unusable.fail(now, FailureClass::Denied, cause, &mut self.jitter);
+            }
             self.mark_leaving(slot);
         }
     }

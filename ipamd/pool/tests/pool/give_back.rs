@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use podwire_pool::Ec2Call;
 use podwire_pool::settings::{Limits, Mode};
 
 use crate::bench::{Bench, settings};
@@ -63,4 +64,35 @@ fn eni_whose_device_never_appears_goes_back() {
     assert!(matches!(refused.as_slice(), [podwire_pool::Cause::Host { .. }]), "{refused:?}");
     bench.pass(1_800_000);
     assert!(bench.removed.contains(&podwire_pool::EniId::new("eni-1")), "{:?}", bench.pool.stats());
+}
+
+/// C26, economy: where no new ENI can be used, ENIs are not made and given back for ever at one pace; when the host works
+/// again, growth goes on.
+#[test]
+fn enis_the_host_cannot_use_are_made_less_and_less_often() {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    bench.run();
+    bench.host_fails = true;
+    let mut number = 0;
+    let mut creates = |bench: &mut Bench, minutes: u64| {
+        let made =
+            |bench: &Bench| bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Create { .. })).count();
+        let before = made(bench);
+        for _ in 0..minutes {
+            // Pods come again and again, as a kubelet's do.
+            for _ in 0..4 {
+                number += 1;
+                bench.add(number, &format!("pod-{number}"));
+            }
+            bench.pass(60_000);
+        }
+        made(bench) - before
+    };
+    let (first, later) = (creates(&mut bench, 30), creates(&mut bench, 30));
+    // It was 64 in each half hour.
+    assert!((2..=16).contains(&first) && (1..=10).contains(&later), "{first}, then {later}");
+    bench.host_fails = false;
+    bench.pass(600_000);
+    assert!(bench.pool.stats().enis > 1, "{:?}", bench.pool.stats());
 }
