@@ -77,7 +77,7 @@ fn pods_by_prefixes_on_an_m5_large_cost_three_calls_at_most() {
 
 /// C40b: single addresses that the launch template put on the primary ENI are adopted and counted.
 #[test]
-fn launch_addresses_are_adopted_and_counted() {
+fn c40b_launch_addresses_are_adopted_and_counted() {
     let lab = lab("boot-adopt");
     let mut spec = NodeSpec::new("n1").of_type("m5.large");
     spec.instance.secondary_addresses = 5;

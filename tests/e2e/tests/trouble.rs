@@ -28,7 +28,7 @@ fn trouble(settings: serde_json::Value) -> TroubleSettings {
 
 /// C32: endpoint black-holed. ADD and DEL from the pool go on; growth resumes by itself when it comes back.
 #[test]
-fn black_holed_endpoint_stops_nothing_that_the_pool_can_serve() {
+fn c32_black_holed_endpoint_stops_nothing_that_the_pool_can_serve() {
     let lab = lab("hole");
     let worker = worker(&lab, NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(1), Mode::Prefix);
     lab.trouble(trouble(json!({"black_hole": ["*"]})));
@@ -45,7 +45,7 @@ fn black_holed_endpoint_stops_nothing_that_the_pool_can_serve() {
 
 /// C40b: a launch template's prefix serves the first pods without any mutating call (design D11).
 #[test]
-fn launch_prefix_serves_first_pods_without_a_mutating_call() {
+fn c40b_launch_prefix_serves_first_pods_without_a_mutating_call() {
     let lab = lab("zero");
     lab.with_cloud(|cloud| cloud.forget_calls());
     let worker = worker(&lab, NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(1), Mode::Prefix);
@@ -79,7 +79,7 @@ fn denied_action_is_named_in_the_plugins_error() {
 
 /// C27: throttled account. Pods wait, back-off ends, all are served; the calls stay few.
 #[test]
-fn throttled_account_delays_but_serves_all() {
+fn c27_throttled_account_delays_but_serves_all() {
     let lab = lab("throttle");
     let worker = worker(&lab, NodeSpec::new("n1").of_type("t3.medium"), Mode::Secondary);
     lab.trouble(trouble(
