@@ -107,7 +107,9 @@ impl Pool {
             return true;
         }
         let listed: BTreeSet<IpNetwork> = nets_of(seen).into_iter().collect();
-        let extra = listed.difference(&eni.blocks).any(|net| !eni.lately_gone.contains_key(net));
+        // What we gave back may be listed for a while; for longer, it may not have gone.
+        let lags = |at: &Time| self.now.since(*at) < METADATA_DOUBT_EVERY;
+        let extra = listed.difference(&eni.blocks).any(|net| !eni.lately_gone.get(net).is_some_and(lags));
         let settled = |net: &&IpNetwork| {
             self.ledger.block(**net).is_some_and(|b| self.now.since(b.since) >= METADATA_DOUBT_EVERY)
         };

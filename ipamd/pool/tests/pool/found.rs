@@ -123,3 +123,36 @@ fn create_held_by_the_disk_is_not_sent_into_a_subnet_that_keeps_pods_out_by_now(
     );
     assert!(bench.log.iter().any(|r| matches!(r, Record::Settled { .. })), "its intent is settled");
 }
+
+/// Seed 14834 (L5): EC2 said that an address was gone which it had kept. Metadata lists it on; once that can no longer be
+/// metadata's delay, a Describe is asked for, and the pool knows of it again.
+#[test]
+fn address_that_did_not_go_is_looked_at_again() {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    bench.add(1, "pod-1");
+    bench.run();
+    bench.del(2, "pod-1");
+    bench.pass(120_000);
+    let unassigned = |bench: &Bench| -> Vec<ipnetwork::IpNetwork> {
+        let calls = bench.all_calls.iter().filter_map(|call| match call {
+            Ec2Call::Unassign { nets, .. } => Some(nets.clone()),
+            _ => None,
+        });
+        calls.flatten().collect()
+    };
+    let kept = unassigned(&bench).first().copied().expect("something idle went back");
+    let primary = EniId::new("eni-0");
+    bench.enis.get_mut(&primary).expect("the primary").addresses.push(kept.ip());
+    let describes =
+        |bench: &Bench| bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Describe { .. })).count();
+    let before = describes(&bench);
+    bench.see_metadata();
+    bench.pass(60_000);
+    assert_eq!(describes(&bench), before, "metadata may be late");
+    bench.pass(300_000);
+    bench.see_metadata();
+    bench.pass(120_000);
+    assert!(describes(&bench) > before);
+    assert!(bench.pool.rows().iter().any(|row| row.address == kept.ip()), "{:?}", bench.pool.rows());
+}
