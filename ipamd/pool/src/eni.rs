@@ -117,6 +117,8 @@ pub(crate) struct Eni {
     pub(crate) touched: OpId,
     /// When the last EC2 change of it ended or began.
     pub(crate) changed: Time,
+    /// When it was attached, or first met.
+    pub(crate) attached_at: Time,
     /// Unclear: nothing is asked of EC2 for it.
     pub(crate) doubt: Option<Doubt>,
     /// Places an assignment with an unknown outcome may have filled: what a Describe finds there is new.
@@ -178,6 +180,7 @@ crate::text::fields!(Eni {
     ec2_op,
     touched,
     changed,
+    attached_at,
     doubt,
     expects,
     missing,
@@ -222,6 +225,7 @@ impl Eni {
             ec2_op: None,
             touched: OpId(0),
             changed: Time::default(),
+            attached_at: now,
             doubt: None,
             expects: 0,
             missing: None,

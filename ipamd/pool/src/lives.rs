@@ -97,6 +97,7 @@ impl Pool {
         eni.attachment = attachment;
         eni.retry.clear();
         eni.changed = now;
+        eni.attached_at = now;
         eni.wants_termination = true;
         let record = eni.record();
         self.gates.action(Action::Attach).clear();

@@ -154,7 +154,8 @@ impl Pool {
                 self.attached(sight.now, slot, seen.attachment.clone());
             }
             Stage::Attached if seen.attached => eni.missing = None,
-            Stage::Attached if away && sight.shows(eni.changed) => {
+            // Not `changed`: calls about addresses, repeated every few seconds, say nothing of the attachment.
+            Stage::Attached if away && sight.shows(eni.attached_at) => {
                 self.suspect_eni(sight, slot, true, out);
                 return;
             }

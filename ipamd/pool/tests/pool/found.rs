@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use podwire_pool::settings::{Limits, SubnetPolicy};
 use podwire_pool::{
-    Answer, Ec2Call, EniId, GroupId, Input, ObservedSubnet, OpId, Record, Settings, Snapshot, SnapshotSource,
-    SubnetId,
+    Answer, Ec2Call, EniId, FailureClass, GroupId, Input, ObservedSubnet, OpId, Record, Settings, Snapshot,
+    SnapshotSource, SubnetId,
 };
 
 use crate::bench::{Bench, eni, key, pod, settings};
@@ -155,4 +155,34 @@ fn address_that_did_not_go_is_looked_at_again() {
     bench.pass(120_000);
     assert!(describes(&bench) > before);
     assert!(bench.pool.rows().iter().any(|row| row.address == kept.ip()), "{:?}", bench.pool.rows());
+}
+
+/// Seed 14030 (S2): an ENI that others had detached was taken for attached as long as calls for it failed every few seconds,
+/// and the first one that did not brought a pod's address.
+#[test]
+fn detached_eni_is_seen_as_such_while_calls_for_it_fail() {
+    let mut bench = Bench::new(settings());
+    grown(&mut bench);
+    bench.pass(60_000);
+    let taken = bench.enis.get_mut(&EniId::new("eni-1")).expect("a second ENI");
+    (taken.attached, taken.attachment, taken.instance) = (false, None, None);
+    bench.failures = vec![FailureClass::Throttled; 20];
+    let calls = |bench: &Bench| {
+        bench
+            .all_calls
+            .iter()
+            .filter(|c| matches!(c, Ec2Call::Assign { eni, .. } if *eni == EniId::new("eni-1")))
+            .count()
+    };
+    let before = calls(&bench);
+    for n in 5..=6 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.pass(500);
+    }
+    assert!(calls(&bench) > before, "{:?}", bench.all_calls);
+    bench.causes.clear();
+    bench.describe();
+    bench.run();
+    let told = |cause: &podwire_pool::Cause| matches!(cause, podwire_pool::Cause::Quarantined { .. });
+    assert!(bench.causes.iter().any(told), "{:?}", bench.causes);
 }
