@@ -149,16 +149,20 @@ async fn answer(incoming: Incoming, cloud: Arc<Mutex<Cloud>>) -> Option<Response
     };
     let Admission { request, before, after, fate } = &admitted.admission;
     tokio::time::sleep(*before).await;
-    let (result, outcome) = settle(&admitted, &incoming, &mut lock(&cloud));
-    let record = CallRecord {
-        at: admitted.at,
-        action: admitted.action.name.to_owned(),
-        mutating: admitted.action.mutating,
-        caller: admitted.caller.clone(),
-        request: request.clone(),
-        outcome,
+    let result = {
+        let mut cloud = lock(&cloud);
+        let (result, outcome) = settle(&admitted, &incoming, &mut cloud);
+        // Under the same lock: whoever sees what a call did sees the call, too.
+        cloud.record(CallRecord {
+            at: admitted.at,
+            action: admitted.action.name.to_owned(),
+            mutating: admitted.action.mutating,
+            caller: admitted.caller.clone(),
+            request: request.clone(),
+            outcome,
+        });
+        result
     };
-    lock(&cloud).record(record);
     tokio::time::sleep(*after).await;
     match fate {
         Fate::Silence => std::future::pending::<Option<_>>().await,

@@ -16,6 +16,23 @@ fn create(served: &Served) -> Answer {
     served.call("CreateNetworkInterface", &[("SubnetId", SUBNET_A)])
 }
 
+/// Whoever sees what a call did sees it counted, too: a test that waits for an effect may count at once.
+#[test]
+fn effects_are_never_seen_before_their_call() {
+    let served = Served::start(&spec());
+    let before = served.cloud().stats().enis;
+    std::thread::scope(|scope| {
+        let creates = || (0..25).for_each(|_| assert_eq!(create(&served).status, 200));
+        let creators: Vec<_> = (0..8).map(|_| scope.spawn(creates)).collect();
+        while !creators.iter().all(|creator| creator.is_finished()) {
+            std::thread::sleep(Duration::from_micros(50));
+            let stats = served.cloud().stats();
+            let counted = stats.actions.get("CreateNetworkInterface").map_or(0, |count| count.calls);
+            assert!(u64::try_from(stats.enis - before).unwrap() <= counted, "{stats:?}");
+        }
+    });
+}
+
 #[test]
 fn throttled_calls_get_503_and_change_nothing() {
     let served = Served::start(&spec());
