@@ -3,12 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::backoff::{Action, cause_of};
+use crate::backoff::Action;
 use crate::budget::Urgency;
 use crate::effect::{Ec2Call, Effect};
 use crate::eni::{Eni, Role, Slot, Stage};
 use crate::ids::{EniId, GroupId};
-use crate::input::{Ec2Failure, FailureClass};
 use crate::machine::Pool;
 use crate::ops::About;
 use crate::record::Record;
@@ -64,36 +63,5 @@ impl Pool {
         eni.retry.clear();
         let record = eni.record();
         self.journal.note(Record::Eni(record));
-    }
-
-    /// EC2 refused, or did not answer: tried again later; the ENI goes on with the groups it has.
-    pub(crate) fn groups_failed(
-        &mut self,
-        now: Time,
-        slot: Slot,
-        failure: &Ec2Failure,
-        out: &mut Vec<Effect>,
-    ) {
-        let cause = cause_of(Action::Modify, failure, None);
-        match failure.class {
-            FailureClass::Throttled => {}
-            FailureClass::Denied => {
-                let gate = self.gates.action(Action::Modify);
-                gate.fail(now, failure.class, cause.clone(), &mut self.jitter);
-            }
-            FailureClass::SubnetExhausted
-            | FailureClass::SubnetFragmented
-            | FailureClass::LimitExceeded
-            | FailureClass::NotFound
-            | FailureClass::Busy
-            | FailureClass::Invalid
-            | FailureClass::Unknown => {
-                if let Some(eni) = self.ledger.eni_mut(slot) {
-                    eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
-                }
-                self.describing.want(now);
-            }
-        }
-        self.complain(cause, out);
     }
 }

@@ -183,11 +183,11 @@ impl Pool {
             }
             About::SetGroups { slot, .. } => {
                 self.call_over(now, slot);
-                self.groups_failed(now, slot, failure, out);
+                self.setting_failed(now, slot, Action::Modify, failure, out);
             }
             About::Tag { slot } => {
                 self.call_over(now, slot);
-                self.tag_failed(now, slot, failure, out);
+                self.setting_failed(now, slot, Action::Tag, failure, out);
             }
             About::FindDetached | About::DescribeInstances { .. } | About::DeleteLeak { .. } => {
                 self.leak_failed(now, &op.about, failure, out);
@@ -206,6 +206,37 @@ impl Pool {
             | About::RemoveEni { .. }
             | About::Flush { .. } => {}
         }
+    }
+
+    /// EC2 did not set what an ENI is to have, groups or tags: it goes on with what it has, and another try does no harm.
+    fn setting_failed(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        action: Action,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
+        let cause = cause_of(action, failure, None);
+        match failure.class {
+            FailureClass::Throttled => {}
+            FailureClass::Denied => {
+                self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
+            }
+            FailureClass::SubnetExhausted
+            | FailureClass::SubnetFragmented
+            | FailureClass::LimitExceeded
+            | FailureClass::NotFound
+            | FailureClass::Busy
+            | FailureClass::Invalid
+            | FailureClass::Unknown => {
+                if let Some(eni) = self.ledger.eni_mut(slot) {
+                    eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                }
+                self.describing.want(now);
+            }
+        }
+        self.complain(cause, out);
     }
 
     /// The ENI is free for the next call.

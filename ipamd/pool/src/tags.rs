@@ -1,11 +1,10 @@
 //! Untagged ENIs that `MANAGE_UNTAGGED_ENI` lends to us: before anything of one is changed it gets our tags, so that
 //! whoever looks at it, this daemon after a restart included, knows whose it is (design D6). From then on it is ours.
 
-use crate::backoff::{Action, cause_of};
+use crate::backoff::Action;
 use crate::budget::Urgency;
 use crate::effect::{Ec2Call, Effect};
 use crate::eni::{Role, Slot, Stage};
-use crate::input::{Ec2Failure, FailureClass};
 use crate::machine::Pool;
 use crate::ops::About;
 use crate::planted::Bug;
@@ -58,30 +57,5 @@ impl Pool {
         self.journal.note(Record::Eni(record));
         // So that a crash does not forget to tell EC2 that it goes with the instance.
         self.note_doubt(now, slot);
-    }
-
-    /// EC2 refused, or did not answer: the ENI goes on with what it has, and another try does no harm.
-    pub(crate) fn tag_failed(&mut self, now: Time, slot: Slot, failure: &Ec2Failure, out: &mut Vec<Effect>) {
-        let cause = cause_of(Action::Tag, failure, None);
-        match failure.class {
-            FailureClass::Throttled => {}
-            FailureClass::Denied => {
-                let gate = self.gates.action(Action::Tag);
-                gate.fail(now, failure.class, cause.clone(), &mut self.jitter);
-            }
-            FailureClass::SubnetExhausted
-            | FailureClass::SubnetFragmented
-            | FailureClass::LimitExceeded
-            | FailureClass::NotFound
-            | FailureClass::Busy
-            | FailureClass::Invalid
-            | FailureClass::Unknown => {
-                if let Some(eni) = self.ledger.eni_mut(slot) {
-                    eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
-                }
-                self.describing.want(now);
-            }
-        }
-        self.complain(cause, out);
     }
 }
