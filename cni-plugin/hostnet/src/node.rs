@@ -30,7 +30,7 @@ use crate::netlink::socket::Socket;
 use crate::nft::read;
 use crate::nft::transaction::{Step, commit};
 use crate::numbers::{EniSlot, RP_FILTER_LOOSE};
-use crate::plan::ruleset::{self, Placed, SOURCES};
+use crate::plan::ruleset::{self, Placed};
 use crate::plan::{EniConfig, Layout, NodeConfig};
 use crate::sysctl;
 use ipnetwork::IpNetwork;
@@ -170,8 +170,10 @@ impl NodeNet {
         let Some(mark) = slot.mark().filter(|_| !by_rules && !slot.is_primary() && !nets.is_empty()) else {
             return Ok(());
         };
-        let elements = ruleset::source_elements(mark, nets);
-        match commit(&mut self.filter, &[step(SOURCES, elements)]) {
+        let maps =
+            ruleset::source_elements(mark, nets).into_iter().filter(|(_, elements)| !elements.is_empty());
+        let steps: Vec<Step> = maps.map(|(map, elements)| step(map, elements)).collect();
+        match commit(&mut self.filter, &steps) {
             Ok(()) => {
                 self.note(Part::Ruleset, format!("changed the sources of ENI chain {mark}"));
                 Ok(())

@@ -28,6 +28,8 @@ pub(crate) enum Routing {
     RulePerPod,
     /// Routes to the pods and one default route; no rule, no nft.
     Bare,
+    /// The same, with connections tracked and a chain for NAT, as they are on any node where kube-proxy runs.
+    Tracked,
 }
 
 /// A node.
@@ -44,6 +46,11 @@ pub(crate) struct Node {
     _net: Option<NodeNet>,
 }
 
+/// The kernel tracks connections once a rule asks for their state.
+const TRACKING: &str = "nft add table ip tracked
+    nft 'add chain ip tracked state { type filter hook prerouting priority -150; }'
+    nft add rule ip tracked state ct state new counter
+    nft 'add chain ip tracked leaving { type nat hook postrouting priority 100; }'";
 /// Where the ENI that carries the pods sits.
 const SECOND: EniSlot = EniSlot { card: 0, device: 1 };
 
@@ -92,6 +99,10 @@ impl Node {
             Routing::Podwire => {}
             Routing::RulePerPod => node.rule_per_pod(pods)?,
             Routing::Bare => node.by_eth1("main")?,
+            Routing::Tracked => {
+                node.by_eth1("main")?;
+                node.ns.run(TRACKING);
+            }
         }
         Ok(node)
     }

@@ -82,6 +82,20 @@ pub(crate) fn empty(program: &Path) -> anyhow::Result<Duration> {
     Ok(began.elapsed())
 }
 
+/// Executes so many of them at once; returns when the last one is done.
+///
+/// # Errors
+/// One cannot be executed.
+pub(crate) fn empty_at_once(program: &Path, count: usize) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..count).map(|_| scope.spawn(|| empty(program))).collect();
+        runs.into_iter()
+            .try_for_each(|run| run.join().map_err(|_| anyhow::anyhow!("a thread died"))?.map(drop))
+    })?;
+    Ok(began.elapsed())
+}
+
 /// Peak resident memory of one ADD, as time(1) reports it. *Unit* KiB.
 ///
 /// # Errors

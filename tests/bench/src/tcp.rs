@@ -4,6 +4,7 @@
 //! ```text
 //!   pod ── node 1 ── eth1 ──┐ router ┌── eth1 ── node 2 ── pod     podwire
 //!   pod ── node 3 ── eth1 ──┤        ├── eth1 ── node 4 ── pod     bare: routes alone, and node to node
+//!   pod ── node 5 ── eth1 ──┘        └── eth1 ── node 6 ── pod     bare, with connections tracked
 //! ```
 //! The client runs on one processor and the server on the other, as two machines would.
 
@@ -20,11 +21,12 @@ use crate::forward::pin;
 use crate::node::{Node, Routing};
 use crate::rounds::Rounds;
 
-/// Places in a round: pods with podwire, pods on plain routes, nodes.
+/// Places in a round: pods with podwire, pods on plain routes, nodes, pods on plain routes with connections tracked.
 const OURS: usize = 0;
 const BARE: usize = 1;
 const NODES: usize = 2;
-const PLACES: usize = 3;
+const TRACKED: usize = 3;
+const PLACES: usize = 4;
 /// How long one measurement lasts.
 const SPAN: Duration = Duration::from_millis(250);
 /// Longest silence of the other end.
@@ -54,6 +56,16 @@ pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()> {
     figures.note("tcp_rr_per_s", rr.median(OURS), "/s", "pod to pod across nodes");
     rr.judge(figures, "tcp_rr_over_bare", (OURS, BARE), Must::AtLeast(0.97), ", pods on plain routes");
     rr.judge(figures, "tcp_rr_over_node", (OURS, NODES), Must::AtLeast(0.70), ", node to node");
+    for (name, rounds) in [("stream", &stream), ("rr", &rr)] {
+        let remark = ", plain routes where connections are tracked, as kube-proxy needs";
+        rounds.note(figures, &format!("tcp_{name}_over_tracked"), (OURS, TRACKED), remark);
+        rounds.note(
+            figures,
+            &format!("tcp_{name}_tracked_over_bare"),
+            (TRACKED, BARE),
+            ", what tracking costs",
+        );
+    }
     Ok(())
 }
 
@@ -63,7 +75,8 @@ fn measure(stage: &Stage, rounds: usize) -> anyhow::Result<(Rounds<PLACES>, Roun
         "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0",
     );
     let mut nodes = Vec::new();
-    for (number, routing) in (1..).zip([Routing::Podwire, Routing::Podwire, Routing::Bare, Routing::Bare]) {
+    let pairs = [Routing::Podwire, Routing::Bare, Routing::Tracked];
+    for (number, routing) in (1..).zip(pairs.into_iter().flat_map(|routing| [routing; 2])) {
         let node = Node::build(stage, &router, number, routing, 2)?;
         for index in 0..2 {
             let (pod, via) = (node.pod_address(index), node.address());
@@ -73,7 +86,7 @@ fn measure(stage: &Stage, rounds: usize) -> anyhow::Result<(Rounds<PLACES>, Roun
     }
     let pods = |from: usize, to: usize| (&nodes[from].a, &nodes[to].b, nodes[to].pod_address(1));
     let places: [(&Ns, &Ns, Ipv4Addr); PLACES] =
-        [pods(0, 1), pods(2, 3), (&nodes[2].ns, &nodes[3].ns, nodes[3].address())];
+        [pods(0, 1), pods(2, 3), (&nodes[2].ns, &nodes[3].ns, nodes[3].address()), pods(4, 5)];
     say(&format!("  {rounds} rounds of {} ms in each of {PLACES} places", SPAN.as_millis()));
     let stream = Rounds::take(rounds, |which| between(places[which], streamed))?;
     let rr = Rounds::take(rounds, |which| between(places[which], exchanged))?;

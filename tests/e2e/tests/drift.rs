@@ -231,7 +231,7 @@ fn fight_over_a_rule_ends_in_back_off_and_an_alarm() {
     sh(&worker.node, "nft flush chain ip podwire egress");
     let began = Instant::now();
     wait_for(PATIENCE, "the chain", || {
-        Ok(sh(&worker.node, "nft list chain ip podwire egress").contains("@sources").then_some(()))
+        Ok(sh(&worker.node, "nft list chain ip podwire egress").contains("@addresses").then_some(()))
     })
     .expect("repaired");
     assert!(began.elapsed() < REPAIRED, "{:?}", began.elapsed());
@@ -254,7 +254,7 @@ fn rules_of_an_eni_that_vanished_meanwhile_are_pruned() {
         "ip rule add pref 1536 fwmark 0x8/0x7f lookup 8 protocol 80; \
          ip rule add pref 32765 from 10.0.77.7 lookup 8 protocol 80; \
          nft 'add chain ip podwire eni-8; add chain ip podwire arrival-8; \
-              add element ip podwire sources { 10.0.77.16/28 : jump eni-8 }; add element ip podwire arrivals { 999 : jump arrival-8 }'",
+              add element ip podwire prefixes { 10.0.77.16/28 : jump eni-8 }; add element ip podwire arrivals { 999 : jump arrival-8 }'",
     );
     assert_ne!(state(&worker.node), before);
     worker.daemon = Daemon::start(&worker.node, &Binaries::find().expect("binaries"), &[]).expect("a daemon");

@@ -85,7 +85,7 @@ fn incumbents() -> BTreeSet<String> {
 }
 
 fn sources_in_nft(stage: &Stage) -> bool {
-    stage.run("nft list map ip podwire sources").contains("elements")
+    stage.run("nft list map ip podwire addresses; nft list map ip podwire prefixes").contains("elements")
 }
 
 /// Every direction works by the rules alone: out of either ENI, in, across, out of the VPC.

@@ -64,8 +64,10 @@ fn plan_is_in_the_kernel() {
         for device in ["eth0", "eth1"] {
             assert_eq!(stage.run(&format!("sysctl -n net.ipv4.conf.{device}.rp_filter")).trim(), "2");
         }
-        let elements = stage.json("nft -j list map ip podwire sources");
-        assert!(elements.to_string().contains("eni-2"), "{elements}");
+        for map in ["addresses", "prefixes"] {
+            let elements = stage.json(&format!("nft -j list map ip podwire {map}"));
+            assert!(elements.to_string().contains("eni-2"), "{elements}");
+        }
         assert_eq!(stage.run("sysctl -n net.ipv4.ip_forward").trim(), "1");
     });
 }
@@ -80,10 +82,10 @@ fn rules_are_constant_in_addresses() {
         let many: Vec<_> = (0..200).map(|i| net(&format!("10.0.2.{i}/32"))).collect();
         node.add_sources(SECOND, &many).expect("added");
         assert_eq!(count(), before);
-        let text = stage.run("nft list map ip podwire sources");
-        assert_eq!(text.matches("jump eni-2").count(), 202);
+        let text = stage.run("nft list map ip podwire addresses");
+        assert_eq!(text.matches("jump eni-2").count(), 201);
         node.remove_sources(SECOND, &many).expect("removed");
-        assert_eq!(stage.run("nft list map ip podwire sources").matches("jump eni-2").count(), 2);
+        assert_eq!(stage.run("nft list map ip podwire addresses").matches("jump eni-2").count(), 1);
     });
 }
 
@@ -165,7 +167,7 @@ fn sources_follow_an_address_to_another_eni() {
         };
         node.apply_eni(&second_eni(&["10.0.1.101/32"]), SHORT).expect("ENI");
         node.apply_eni(&third, SHORT).expect("ENI");
-        let map = stage.run("nft list map ip podwire sources");
+        let map = stage.run("nft list map ip podwire addresses; nft list map ip podwire prefixes");
         assert!(
             map.contains("10.0.1.64/28 : jump eni-3") && map.contains("10.0.1.101 : jump eni-2"),
             "{map}"
@@ -174,7 +176,7 @@ fn sources_follow_an_address_to_another_eni() {
         let mut restarted = NodeNet::open().expect("sockets");
         restarted.apply_node(&node_config()).expect("node");
         restarted.apply_eni(&second_eni(&SOURCES), SHORT).expect("ENI");
-        let map = stage.run("nft list map ip podwire sources");
+        let map = stage.run("nft list map ip podwire addresses; nft list map ip podwire prefixes");
         assert!(map.contains("10.0.1.64/28 : jump eni-2") && !map.contains("eni-3"), "{map}");
     });
 }

@@ -89,14 +89,18 @@ fn node(external_snat: bool, node_port_support: bool) -> NodeConfig {
 /// ENI number `device` with these last octets of 10.0.<device>.0/24 as sources.
 fn eni(device: u32, hosts: &BTreeSet<u8>) -> EniConfig {
     let third = u8::try_from(device).expect("small");
-    let host = |last: u8| IpNetwork::V4(Ipv4Addr::new(10, 0, third, last).into());
+    // The upper half are prefixes.
+    let net = |last: u8| match last {
+        0..128 => Ipv4Network::from(Ipv4Addr::new(10, 0, third, last)),
+        128.. => Ipv4Network::new(Ipv4Addr::new(10, 0, third, last & 0xf0), 28).expect("a prefix"),
+    };
     EniConfig {
         slot: EniSlot { card: 0, device },
         mac: [2, 0, 0, 0, 0, third],
         primary: Ipv4Addr::new(10, 0, third, 12).into(),
         subnet: IpNetwork::V4(Ipv4Network::new(Ipv4Addr::new(10, 0, third, 0), 24).expect("a network")),
         mtu: 9001,
-        sources: hosts.iter().map(|h| host(*h)).collect(),
+        sources: hosts.iter().map(|h| IpNetwork::V4(net(*h))).collect(),
     }
 }
 
@@ -171,6 +175,6 @@ fn a_moved_address_is_taken_from_a_stranger() {
     let moved = EniConfig { sources: eni(1, &BTreeSet::from([5])).sources, ..eni(2, &BTreeSet::new()) };
     let target = wanted(&node(false, true), &[moved]);
     let after = applied(seen.as_ref(), &ruleset(&target, seen.as_ref(), Strangers::Keep)).expect("a table");
-    let jumps: Vec<_> = after.sets["sources"].elements.iter().map(|e| e.jump.clone()).collect();
+    let jumps: Vec<_> = after.sets["addresses"].elements.iter().map(|e| e.jump.clone()).collect();
     assert_eq!(jumps, [Some("eni-3".to_owned())]);
 }
