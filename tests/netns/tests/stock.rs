@@ -68,6 +68,20 @@ fn asks(from: &Ns, address: &str) -> String {
     seen_as(from, address).expect(address)
 }
 
+/// Cluster IPs of an endpoint elsewhere in the VPC (.10), outside (.11), and on the node's two pods (.12, .13).
+fn served(ipvs: &Ipvs<'_>, fabric: &Fabric, first: &Ns, second: &Ns) -> [Server; 4] {
+    let endpoints = [
+        (&fabric.peer, "172.20.0.10:80", "10.0.9.9:80"),
+        (&fabric.internet, "172.20.0.11:80", "198.51.100.10:80"),
+        (first, "172.20.0.12:80", "10.0.0.101:80"),
+        (second, "172.20.0.13:80", "10.0.1.101:80"),
+    ];
+    endpoints.map(|(ns, cluster_ip, endpoint)| {
+        ipvs.service(cluster_ip, endpoint);
+        Server::start(ns, endpoint)
+    })
+}
+
 /// Scenario 44, design §7: under IPVS the destination is chosen after prerouting, on the way out, where the kernel has
 /// looked the route up without mark or source. Whatever ENI the pod is on, its packet leaves by the right one.
 #[test]
@@ -76,16 +90,7 @@ fn ipvs_cluster_ip_leaves_by_the_right_eni() {
         let (fabric, mut node) = ready_node(stage);
         let (first, second) = (pod(stage, "first", "10.0.0.101"), pod(stage, "second", "10.0.1.101"));
         let ipvs = Ipvs::start(stage);
-        ipvs.service("172.20.0.10:80", "10.0.9.9:80");
-        ipvs.service("172.20.0.11:80", "198.51.100.10:80");
-        ipvs.service("172.20.0.12:80", "10.0.0.101:80");
-        ipvs.service("172.20.0.13:80", "10.0.1.101:80");
-        let _servers = [
-            Server::start(&fabric.peer, "10.0.9.9:80"),
-            Server::start(&fabric.internet, "198.51.100.10:80"),
-            Server::start(&first, "10.0.0.101:80"),
-            Server::start(&second, "10.0.1.101:80"),
-        ];
+        let _servers = served(&ipvs, &fabric, &first, &second);
         assert_eq!(asks(&second, "172.20.0.10:80"), "10.0.1.101", "a pod elsewhere in the VPC");
         assert_eq!(asks(&second, "172.20.0.11:80"), "10.0.0.11", "an endpoint outside, under SNAT");
         assert_eq!(asks(&second, "172.20.0.12:80"), "10.0.1.101", "a pod of this node");
@@ -115,16 +120,7 @@ fn ipvs_cluster_ip_leaves_by_the_right_eni_in_layout_compat() {
         let (first, second) = (pod(stage, "first", "10.0.0.101"), pod(stage, "second", "10.0.1.101"));
         set(&mut node, |c| c.layout = Layout::Compat);
         let ipvs = Ipvs::start(stage);
-        ipvs.service("172.20.0.10:80", "10.0.9.9:80");
-        ipvs.service("172.20.0.11:80", "198.51.100.10:80");
-        ipvs.service("172.20.0.12:80", "10.0.0.101:80");
-        ipvs.service("172.20.0.13:80", "10.0.1.101:80");
-        let _servers = [
-            Server::start(&fabric.peer, "10.0.9.9:80"),
-            Server::start(&fabric.internet, "198.51.100.10:80"),
-            Server::start(&first, "10.0.0.101:80"),
-            Server::start(&second, "10.0.1.101:80"),
-        ];
+        let _servers = served(&ipvs, &fabric, &first, &second);
         for (pod, own) in [(&first, "10.0.0.101"), (&second, "10.0.1.101")] {
             assert_eq!(asks(pod, "172.20.0.10:80"), own, "a pod elsewhere in the VPC");
             assert_eq!(asks(pod, "172.20.0.11:80"), "10.0.0.11", "an endpoint outside, under SNAT");
