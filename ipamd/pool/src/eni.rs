@@ -88,6 +88,17 @@ pub(crate) struct Doubt {
 
 crate::text::fields!(Doubt { since, asked_from, withholds });
 
+/// EC2 does not show an ENI as attached here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Missing {
+    /// Since when; where it does not exist either, since it does not.
+    pub(crate) since: Time,
+    /// Whether the newest Describe showed it at all.
+    pub(crate) exists: bool,
+}
+
+crate::text::fields!(Missing { since, exists });
+
 /// One ENI.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Eni {
@@ -123,8 +134,8 @@ pub(crate) struct Eni {
     pub(crate) doubt: Option<Doubt>,
     /// Places an assignment with an unknown outcome may have filled: what a Describe finds there is new.
     pub(crate) expects: u32,
-    /// A Describe missed it, first then.
-    pub(crate) missing: Option<Time>,
+    /// A Describe does not show it as attached here.
+    pub(crate) missing: Option<Missing>,
     /// It is to be changed, and must carry our tags first (design D6).
     pub(crate) wants_tags: bool,
     /// EC2 should delete it with the instance, and does not know yet.

@@ -136,7 +136,10 @@ impl Pool {
                 Stage::Attached => "attached",
                 Stage::Leaving(_) => "leaving",
             },
-            doubted_since: eni.doubt.map(|doubt| doubt.since).or(eni.missing),
+            doubted_since: eni
+                .doubt
+                .map(|doubt| doubt.since)
+                .or_else(|| eni.missing.map(|missing| missing.since)),
             prefixes: eni.counts.prefixes,
             held: eni.counts.held + eni.counts.releasing,
             cooling: eni.counts.cooling,

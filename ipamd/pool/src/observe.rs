@@ -8,7 +8,7 @@ use crate::address::{BlockState, State};
 use crate::adopt::nets_of;
 use crate::cause::Cause;
 use crate::effect::Effect;
-use crate::eni::{Eni, Exit, Role, Slot, Stage, is_primary, role_of};
+use crate::eni::{Eni, Exit, Missing, Role, Slot, Stage, is_primary, role_of};
 use crate::ids::{EniId, OpId};
 use crate::input::ObservedEni;
 use crate::machine::Pool;
@@ -331,19 +331,25 @@ impl Pool {
         }
     }
 
-    /// EC2 says that an ENI is not attached here: out of use at once; forgotten only when a later Describe says so too
-    /// and nobody uses it (design D1: never forget, never erase evidence).
+    /// EC2 says that an ENI is not attached here: out of use at once; forgotten only when nobody uses it and a later Describe
+    /// still does not list it (design D1: never forget, never erase evidence). Once shown as detached it is somewhere, so that
+    /// an answer without it begins the wait anew.
     fn suspect_eni(&mut self, sight: Sight, slot: Slot, exists: bool, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        match eni.missing {
+        let before = eni.missing;
+        let since = match before {
+            Some(missing) if exists || !missing.exists => missing.since,
+            _ => sight.now,
+        };
+        eni.missing = Some(Missing { since, exists });
+        match before {
             None => {
-                eni.missing = Some(sight.now);
                 let what = format!("{}, which EC2 does not show as attached here,", eni.id).into();
-                self.describing.want(sight.now.after(GONE_AFTER));
+                self.describing.want(since.after(GONE_AFTER));
                 self.note_doubt(sight.now, slot);
                 self.complain(Cause::Quarantined { what }, out);
             }
-            Some(since) if sight.asked < since.after(GONE_AFTER) => {
+            Some(_) if sight.asked < since.after(GONE_AFTER) => {
                 self.describing.want(since.after(GONE_AFTER));
             }
             Some(_) if eni.counts.idle() && eni.role == Role::Secondary && exists && eni.staying() => {

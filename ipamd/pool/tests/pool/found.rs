@@ -27,6 +27,12 @@ fn grown(bench: &mut Bench) {
     assert!(bench.pool.stats().enis >= 2);
 }
 
+/// What somebody else does.
+fn detach(bench: &mut Bench, id: &str) {
+    let taken = bench.enis.get_mut(&EniId::new(id)).expect("an ENI of that name");
+    (taken.attached, taken.attachment, taken.instance) = (false, None, None);
+}
+
 /// Seed 1745 (L7): a Describe older than a call for the primary ENI was not looked at for its security groups either.
 #[test]
 fn groups_of_the_primary_count_from_every_describe() {
@@ -164,8 +170,7 @@ fn detached_eni_is_seen_as_such_while_calls_for_it_fail() {
     let mut bench = Bench::new(settings());
     grown(&mut bench);
     bench.pass(60_000);
-    let taken = bench.enis.get_mut(&EniId::new("eni-1")).expect("a second ENI");
-    (taken.attached, taken.attachment, taken.instance) = (false, None, None);
+    detach(&mut bench, "eni-1");
     bench.failures = vec![FailureClass::Throttled; 20];
     let calls = |bench: &Bench| {
         bench
@@ -185,4 +190,26 @@ fn detached_eni_is_seen_as_such_while_calls_for_it_fail() {
     bench.run();
     let told = |cause: &podwire_pool::Cause| matches!(cause, podwire_pool::Cause::Quarantined { .. });
     assert!(bench.causes.iter().any(told), "{:?}", bench.causes);
+}
+
+/// Seed 2693 (L4): EC2 showed an ENI as detached, a later answer did not list it, and it was forgotten for ever. One answer
+/// that leaves out what exists is no proof.
+#[test]
+fn detached_eni_is_not_forgotten_for_one_answer_without_it() {
+    let mut bench = Bench::new(settings());
+    grown(&mut bench);
+    bench.pass(60_000);
+    for n in 1..=4 {
+        bench.del(n + 10, &format!("pod-{n}"));
+    }
+    bench.pass(5_000);
+    detach(&mut bench, "eni-1");
+    bench.describe();
+    bench.pass(1_000);
+    let left_out = bench.enis.remove(&EniId::new("eni-1")).expect("a second ENI");
+    bench.pass(45_000);
+    bench.enis.insert(left_out.id.clone(), left_out.clone());
+    bench.pass(300_000);
+    let deleted = Ec2Call::Delete { eni: left_out.id };
+    assert!(bench.all_calls.contains(&deleted), "{:?}", bench.all_calls);
 }
