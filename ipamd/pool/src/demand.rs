@@ -94,10 +94,16 @@ impl Demand {
         }
     }
 
-    /// Pods may come together from now on: one just did, or the daemon begins and they waited for it.
+    /// Pods may come together from now on: one just did.
     pub(crate) fn expect(&mut self, now: Time, gap: Duration) {
         let first = self.burst.filter(|burst| now < burst.over(gap)).map_or(now, |burst| burst.first);
         self.burst = Some(Burst { first, last: now });
+    }
+
+    /// The daemon begins: pods that waited for it come as soon as their plugins notice, so the whole time of a burst is given
+    /// them; the first that comes shortens it to the gap.
+    pub(crate) fn begin(&mut self, now: Time, gap: Duration) {
+        self.burst = Some(Burst { first: now, last: now.after(gap.saturating_mul(BURST_MOST - 1)) });
     }
 
     /// Until when more pods of the same burst are expected.

@@ -21,7 +21,7 @@ impl Pool {
     pub(crate) fn begins_to_see(&mut self, now: Time) {
         if !self.observed {
             self.observed = true;
-            self.demand.expect(now, self.settings.gather);
+            self.demand.begin(now, self.settings.gather);
         }
     }
 

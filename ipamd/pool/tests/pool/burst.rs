@@ -41,6 +41,23 @@ fn pods_that_waited_for_the_daemon_cost_seven_calls_on_an_m5_large() {
     assert_eq!(mutating(&bench).len(), 7, "{:?}", mutating(&bench));
 }
 
+/// Plugins look for the daemon's socket again and again, and notice it one by one: whoever does so within 100 ms is counted
+/// before anything is asked for.
+#[test]
+fn first_pod_of_a_boot_costs_one_call_however_soon_it_notices_the_daemon() {
+    for notices in [0, 5, 30, 70, 95] {
+        let mut bench = Bench::new(m5_large(Mode::SecondaryIp, 29));
+        bench.see_metadata();
+        bench.pass(notices);
+        assert!(bench.all_calls.is_empty(), "before {notices} ms: {:?}", bench.all_calls);
+        bench.add(1, "pod-1");
+        bench.pass(20);
+        assert!(served(&bench, 1), "no longer than the gap, after {notices} ms");
+        bench.pass(5_000);
+        assert_eq!(mutating(&bench).len(), 1, "after {notices} ms: {:?}", mutating(&bench));
+    }
+}
+
 #[test]
 fn prefixes_for_108_waiting_pods_cost_one_call() {
     let mut bench = Bench::new(m5_large(Mode::Prefix, 110));
