@@ -1,6 +1,7 @@
 //! ENIs that are not as they should be: attached by others without tags (design D6), with a device of another name or
 //! with none at all (pain-points C26), and demand that nobody can serve (C31). Real daemon, real plugin, HTTP.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use podwire_e2e::binaries::Binaries;
@@ -106,6 +107,55 @@ fn d6_eni_that_may_not_be_tagged_is_never_changed() {
     });
     assert!(!more, "the ninth has nowhere to go");
     assert_eq!(state(), before, "it was changed");
+}
+
+/// D6: a lent ENI gets our tags before anything else of it is changed; from then on it grows, and goes, like one of ours.
+#[test]
+fn d6_lent_eni_is_tagged_before_its_first_change_and_is_ours_from_then_on() {
+    let lab = lab("d6");
+    let node = lab.add_node(NodeSpec::new("n1").of_type("t3.medium")).expect("a node");
+    let instance = InstanceId::from(node.instance_id());
+    let eni = attached_by_hand(&lab, &instance);
+    attached_in_ec2(&lab, &eni);
+    let state = || lab.with_cloud(|cloud| cloud.interface(&eni).cloned());
+    let before = state().expect("it exists");
+    assert!(before.tags.is_empty(), "{:?}", before.tags);
+    let slow = json!({"latency": {"CreateTags": {"fixed": {"ms": 400}}}});
+    lab.trouble(serde_json::from_value::<TroubleSettings>(slow).expect("trouble settings"));
+    let ready = AtomicBool::new(false);
+    let (_worker, pods, seen_untagged) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut untagged = 0;
+            while !ready.load(Ordering::Relaxed) {
+                if let Some(now) = state().filter(|now| now.tags.is_empty()) {
+                    assert_eq!(format!("{now:?}"), format!("{before:?}"), "changed without our tags");
+                    untagged += 1;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            untagged
+        });
+        // The cooldown is long enough for the pods to come before it goes back for want of them.
+        let settings = [("IP_COOLDOWN_PERIOD", "5")];
+        let mut daemon =
+            Daemon::start(&node, &Binaries::find().expect("binaries"), &settings).expect("a daemon");
+        daemon.wait_ready(READY).expect("ready");
+        let worker = Worker { node, daemon, mode: Mode::Secondary, ready_after: Duration::ZERO };
+        let pods = worker.add_pods("pod", 10).expect("five on the primary ENI, five on the lent one");
+        ready.store(true, Ordering::Relaxed);
+        (worker, pods, watching.join().expect("tags came first"))
+    });
+    assert!(seen_untagged >= 20, "looked at it {seen_untagged} times before it was tagged");
+    proof::addresses_are_true(&lab, &pods).expect("EC2 agrees");
+    let grown = state().expect("it exists");
+    assert!(grown.secondaries.len() > before.secondaries.len(), "{grown:?}");
+    assert_eq!(
+        grown.tags.get("node.k8s.amazonaws.com/instance_id").map(String::as_str),
+        Some(instance.as_str())
+    );
+    assert_eq!(calls(&lab, "CreateTags"), 1);
+    delete(&pods).expect("DEL");
+    wait_for(PATIENCE, "the lent ENI to go", || Ok(state().is_none().then_some(()))).expect("given back");
 }
 
 fn short_add(node: &Node, name: &str) -> bool {
