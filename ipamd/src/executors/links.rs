@@ -64,11 +64,14 @@ impl LinkReaper {
     /// Deletes a pod's link together with whatever else waits. Returns its name; `None` when there was none.
     ///
     /// # Errors
-    /// The kernel refused, or the thread is gone.
-    pub async fn delete(&self, doomed: Doomed) -> Result<Option<String>, String> {
+    /// The kernel refused, took longer than `patience`, or the thread is gone.
+    pub async fn delete(&self, doomed: Doomed, patience: Duration) -> Result<Option<String>, String> {
         let (done, outcome) = oneshot::channel();
         self.jobs.send(Job { doomed, done }).map_err(|_| "the link thread is gone".to_owned())?;
-        outcome.await.map_err(|_| "the link thread is gone".to_owned())?
+        match tokio::time::timeout(patience, outcome).await {
+            Ok(outcome) => outcome.map_err(|_| "the link thread is gone".to_owned())?,
+            Err(_) => Err(format!("the kernel took longer than {patience:?}")),
+        }
     }
 }
 
@@ -92,5 +95,22 @@ fn reap(mut net: NodeNet, inbox: &Mutex<Inbox>) {
                 tracing::debug!("the caller of a link deletion went away");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwire_hostnet::Attachment;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kernel_that_never_answers_holds_up_no_del_for_ever() {
+        let (jobs, inbox) = channel();
+        let attachment = Attachment { container_id: "pod-1".into(), ifname: "eth0".into() };
+        let doomed = Doomed { attachment, names: vec!["eni1".into()] };
+        let patience = Duration::from_secs(20);
+        let deleted = LinkReaper { jobs }.delete(doomed, patience).await;
+        assert_eq!(deleted, Err("the kernel took longer than 20s".into()));
+        drop(inbox);
     }
 }

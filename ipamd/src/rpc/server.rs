@@ -100,10 +100,7 @@ impl IpamService {
         }
         let attachment =
             Attachment { container_id: key.container_id.to_string(), ifname: key.ifname.to_string() };
-        let deleted =
-            tokio::time::timeout(RELEASE_PATIENCE, self.links.delete(Doomed { attachment, names })).await;
-        let deleted =
-            deleted.unwrap_or_else(|_| Err(format!("the kernel took longer than {RELEASE_PATIENCE:?}")));
+        let deleted = self.links.delete(Doomed { attachment, names }, RELEASE_PATIENCE).await;
         deleted.map(Option::unwrap_or_default).map_err(|reason| {
             answer::refusal(
                 "link-not-deleted",
