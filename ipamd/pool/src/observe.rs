@@ -147,13 +147,15 @@ impl Pool {
         }
         eni.groups.clone_from(&seen.groups);
         let away = !seen.attached && seen.attachment.is_none();
+        if seen.attached || eni.stage != Stage::Attached {
+            eni.missing = None;
+        }
         match eni.stage {
             Stage::Created if seen.attached => {
                 eni.card = seen.card;
                 eni.device = seen.device;
                 self.attached(sight.now, slot, seen.attachment.clone());
             }
-            Stage::Attached if seen.attached => eni.missing = None,
             // Not `changed`: calls about addresses, repeated every few seconds, say nothing of the attachment.
             Stage::Attached if away && sight.shows(eni.attached_at) => {
                 self.suspect_eni(sight, slot, true, out);
@@ -322,7 +324,12 @@ impl Pool {
         match (eni.role, eni.stage) {
             (Role::Foreign | Role::Unverified, _) => self.ledger.remove_eni(slot),
             (_, Stage::Created | Stage::Leaving(Exit::Delete)) if asked_for => {
-                self.eni_gone(sight.now, slot);
+                let since = self.missing_since(sight, slot, false);
+                if sight.asked < since.after(GONE_AFTER) {
+                    self.describing.want(since.after(GONE_AFTER));
+                } else {
+                    self.eni_gone(sight.now, slot);
+                }
             }
             (_, Stage::Created | Stage::Leaving(Exit::Delete)) => {}
             (Role::Primary | Role::Secondary | Role::Borrowed, Stage::Attached | Stage::Leaving(_)) => {
@@ -335,36 +342,40 @@ impl Pool {
     /// still does not list it (design D1: never forget, never erase evidence). Once shown as detached it is somewhere, so that
     /// an answer without it begins the wait anew.
     fn suspect_eni(&mut self, sight: Sight, slot: Slot, exists: bool, out: &mut Vec<Effect>) {
+        let known = self.ledger.eni(slot).is_some_and(|eni| eni.missing.is_some());
+        let since = self.missing_since(sight, slot, exists);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        let before = eni.missing;
-        let since = match before {
+        let idle = eni.counts.idle();
+        if !known {
+            let what = format!("{}, which EC2 does not show as attached here,", eni.id).into();
+            self.describing.want(since.after(GONE_AFTER));
+            self.note_doubt(sight.now, slot);
+            self.complain(Cause::Quarantined { what }, out);
+        } else if sight.asked < since.after(GONE_AFTER) {
+            self.describing.want(since.after(GONE_AFTER));
+        } else if idle && exists && eni.role == Role::Secondary && eni.staying() {
+            // Somebody detached it: what is left of it goes.
+            eni.missing = None;
+            eni.ever_attached = false;
+            eni.configured = false;
+            eni.attachment = None;
+            self.mark_leaving(slot);
+        } else if idle && !exists && eni.role != Role::Primary {
+            self.eni_gone(sight.now, slot);
+        } else {
+            self.describing.want(sight.now.after(METADATA_DOUBT_EVERY));
+        }
+    }
+
+    /// Notes that EC2 does not show an ENI as attached here. Returns since when what it says of it has been so.
+    fn missing_since(&mut self, sight: Sight, slot: Slot, exists: bool) -> Time {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return sight.now };
+        let since = match eni.missing {
             Some(missing) if exists || !missing.exists => missing.since,
             _ => sight.now,
         };
         eni.missing = Some(Missing { since, exists });
-        match before {
-            None => {
-                let what = format!("{}, which EC2 does not show as attached here,", eni.id).into();
-                self.describing.want(since.after(GONE_AFTER));
-                self.note_doubt(sight.now, slot);
-                self.complain(Cause::Quarantined { what }, out);
-            }
-            Some(_) if sight.asked < since.after(GONE_AFTER) => {
-                self.describing.want(since.after(GONE_AFTER));
-            }
-            Some(_) if eni.counts.idle() && eni.role == Role::Secondary && exists && eni.staying() => {
-                // Somebody detached it: what is left of it goes.
-                eni.missing = None;
-                eni.ever_attached = false;
-                eni.configured = false;
-                eni.attachment = None;
-                self.mark_leaving(slot);
-            }
-            Some(_) if eni.counts.idle() && eni.role != Role::Primary && !exists => {
-                self.eni_gone(sight.now, slot);
-            }
-            Some(_) => self.describing.want(sight.now.after(METADATA_DOUBT_EVERY)),
-        }
+        since
     }
 
     /// ENIs whose doubt this Describe is young enough to end.

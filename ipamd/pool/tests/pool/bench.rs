@@ -86,6 +86,8 @@ pub(crate) struct Bench {
     pub(crate) denies_tags: bool,
     /// Answers of EC2 that fail, first come first.
     pub(crate) failures: Vec<FailureClass>,
+    /// What the next Describe leaves out though it exists.
+    pub(crate) left_out: Option<EniId>,
     /// Calls that work before they do.
     works_first: u32,
     calls: Vec<Ec2Call>,
@@ -132,6 +134,7 @@ impl Bench {
             host_fails: false,
             denies_tags: false,
             failures: Vec::new(),
+            left_out: None,
             works_first: 0,
             calls: Vec::new(),
             hosts: Vec::new(),
@@ -358,6 +361,11 @@ impl Bench {
         self.dry.contains(subnet).then(|| Ec2Failure { class, code: "No".into(), message: "no".into() })
     }
 
+    fn seen(&mut self) -> Vec<ObservedEni> {
+        let left_out = self.left_out.take();
+        self.enis.values().filter(|eni| left_out.as_ref() != Some(&eni.id)).cloned().collect()
+    }
+
     fn ec2(&mut self, call: &Ec2Call) -> Result<Ec2Answer, Ec2Failure> {
         if let Some(failure) = self.failure_of(call) {
             return Err(failure);
@@ -410,7 +418,7 @@ impl Bench {
                 self.removed.insert(gone.id);
                 Ok(Ec2Answer::Deleted)
             }
-            Ec2Call::Describe { .. } => Ok(Ec2Answer::Described(self.enis.values().cloned().collect())),
+            Ec2Call::Describe { .. } => Ok(Ec2Answer::Described(self.seen())),
             Ec2Call::SetGroups { .. } => Ok(Ec2Answer::Modified),
             Ec2Call::Tag { .. } if self.denies_tags => Err(fail(FailureClass::Denied)),
             Ec2Call::Tag { eni } => {

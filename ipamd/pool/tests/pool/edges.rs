@@ -154,3 +154,23 @@ fn odd_answer_is_no_answer() {
     assert_eq!(bench.pool.stats().assigned, 0);
     assert!(bench.causes.iter().any(|cause| cause.name() == "ec2-error"), "{:?}", bench.causes);
 }
+
+/// One answer that leaves out an ENI which could not be attached is no proof that it is gone: it is used or deleted in the
+/// end, and does not lie in the subnet for ever.
+#[test]
+fn created_eni_is_not_forgotten_for_one_answer_without_it() {
+    let mut bench = Bench::new(settings());
+    bench.broken = Some("Attach");
+    bench.see_metadata();
+    for n in 1..=4 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    bench.pass(11_000);
+    let made = bench.enis.values().find(|eni| !eni.attached).expect("one was made").id.clone();
+    bench.left_out = Some(made.clone());
+    bench.pass(60_000);
+    assert_eq!(bench.left_out, None, "nobody looked");
+    bench.broken = None;
+    bench.pass(300_000);
+    assert!(bench.enis.get(&made).is_none_or(|eni| eni.attached), "{:?}", bench.all_calls);
+}
