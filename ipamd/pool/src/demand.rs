@@ -175,3 +175,6 @@ impl Demand {
         self.quiet.map(|(since, _)| since.after(quiet.saturating_mul(self.stretch)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -190,3 +190,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

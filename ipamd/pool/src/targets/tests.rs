@@ -165,6 +165,97 @@ fn surge_is_met_ahead_within_max_pods() {
     );
 }
 
+/// Whatever the targets: while addresses come or pods wait, nothing is given back, however much is idle.
+#[test]
+fn nothing_is_given_back_while_addresses_come_or_pods_wait() {
+    let targets = |ip, eni, prefix| Warm::Targets { ip, minimum: 0, eni, prefix };
+    for (mode, warm) in [
+        (Mode::SecondaryIp, Warm::DemandDriven),
+        (Mode::SecondaryIp, targets(1, 0, 0)),
+        (Mode::SecondaryIp, targets(0, 1, 0)),
+        (Mode::Prefix, Warm::DemandDriven),
+        (Mode::Prefix, targets(1, 0, 0)),
+        (Mode::Prefix, targets(0, 0, 1)),
+    ] {
+        let settings = settings(mode, warm);
+        let idle = Census { total: 48, free: 48, prefixes: 3, idle_prefixes: 3, ..Census::default() };
+        let over = |census: Census| {
+            let is = verdict(&settings, &census);
+            is.over + is.over_prefixes + is.over_eni
+        };
+        assert!(over(idle) > 0, "{mode:?} {warm:?}");
+        assert_eq!(over(Census { coming: 1, ..idle }), 0, "{mode:?} {warm:?}");
+        assert_eq!(over(Census { waiting: 1, ..idle }), 0, "{mode:?} {warm:?}");
+    }
+}
+
+/// The reserve is a quarter of what came lately, at most a twentieth of what is held, at least one; with as much again above
+/// it as pods may come and go within.
+#[test]
+fn reserve_follows_arrivals_and_what_is_held() {
+    let settings = settings(Mode::SecondaryIp, Warm::DemandDriven);
+    for (held, arrivals, short) in
+        [(0, 0, 1), (19, 0, 2), (20, 40, 2), (40, 3, 3), (60, 12, 6), (60, 8, 5), (80, 8, 6), (80, 99, 8)]
+    {
+        let census = Census { total: held, held, arrivals, ..Census::default() };
+        assert_eq!(verdict(&settings, &census).short, short, "{census:?}");
+    }
+}
+
+/// The first prefix makes the node ready; another one is not fetched for a reserve alone.
+#[test]
+fn reserve_alone_is_worth_no_second_prefix() {
+    let settings = settings(Mode::Prefix, Warm::DemandDriven);
+    let full = Census { total: 16, held: 16, prefixes: 1, ..Census::default() };
+    assert!(verdict(&settings, &Census::default()).short > 0, "not ready without any address");
+    assert_eq!(verdict(&settings, &full).short, 0);
+    assert_eq!(
+        verdict(&settings, &Census { coming: 16, ..Census::default() }).short,
+        0,
+        "the first one is coming"
+    );
+    assert!(verdict(&settings, &Census { waiting: 1, ..full }).short > 0, "a pod is");
+}
+
+/// What goes, goes as whole prefixes first; the rest, as single addresses.
+#[test]
+fn excess_goes_as_prefixes_first_and_then_as_single_addresses() {
+    let singles_too = Census { total: 40, free: 40, prefixes: 2, idle_prefixes: 2, ..Census::default() };
+    let parts = |mode, warm, census: &Census| {
+        let is = verdict(&settings(mode, warm), census);
+        (is.over_prefixes, is.over, is.over_eni)
+    };
+    assert_eq!(parts(Mode::SecondaryIp, Warm::DemandDriven, &singles_too), (2, 6, 38));
+    assert_eq!(parts(Mode::SecondaryIp, by_ips(2, 0), &singles_too), (2, 6, 38));
+    assert_eq!(parts(Mode::SecondaryIp, by_ips(24, 0), &singles_too), (1, 0, 16));
+    let three = Census { total: 54, free: 54, prefixes: 3, idle_prefixes: 3, ..Census::default() };
+    assert_eq!(parts(Mode::Prefix, by_ips(2, 0), &three), (2, 20, 32));
+    let four = Census { total: 64, free: 64, prefixes: 4, idle_prefixes: 4, ..Census::default() };
+    let warm_prefix = Warm::Targets { ip: 0, minimum: 0, eni: 0, prefix: 1 };
+    assert_eq!(parts(Mode::Prefix, warm_prefix, &four), (3, 0, 48));
+}
+
+/// `WARM_PREFIX_TARGET`: prefixes on their way count as warm ones.
+#[test]
+fn prefixes_that_are_coming_count_as_warm() {
+    let warm = Warm::Targets { ip: 0, minimum: 0, eni: 0, prefix: 4 };
+    let none = Census { total: 16, held: 16, prefixes: 1, ..Census::default() };
+    let short = |coming| verdict(&settings(Mode::Prefix, warm), &Census { coming, ..none }).short;
+    assert_eq!([short(0), short(16), short(32), short(64)], [64, 48, 32, 0]);
+}
+
+/// Pods that wait get addresses whatever the targets say, up to the ceiling.
+#[test]
+fn pods_that_wait_are_served_beyond_the_targets() {
+    for warm in [by_ips(1, 0), by_ips(0, 4), Warm::Targets { ip: 0, minimum: 0, eni: 0, prefix: 0 }] {
+        for mode in [Mode::SecondaryIp, Mode::Prefix] {
+            let settings = settings(mode, warm);
+            let census = Census { total: 32, held: 30, free: 2, waiting: 40, ..Census::default() };
+            assert_eq!(verdict(&settings, &census).short, 38, "{mode:?} {warm:?}");
+        }
+    }
+}
+
 /// Over every census of a small domain: what is short never goes beyond the ceiling, nothing is short and over at once,
 /// giving back what is over never makes anything short, and filling what is short never makes anything over.
 #[test]
