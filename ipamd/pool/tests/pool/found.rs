@@ -213,3 +213,63 @@ fn detached_eni_is_not_forgotten_for_one_answer_without_it() {
     let deleted = Ec2Call::Delete { eni: left_out.id };
     assert!(bench.all_calls.contains(&deleted), "{:?}", bench.all_calls);
 }
+
+/// A node whose second ENI was created and attached while EC2 could not be told that it goes with the instance.
+fn untold() -> Bench {
+    let mut bench = Bench::new(settings());
+    bench.broken = Some("DeleteOnTermination");
+    grown(&mut bench);
+    bench.broken = None;
+    bench
+}
+
+/// EC2 hears of the second ENI after a crash, although the first Describe then does not list it yet.
+fn is_told_after_a_crash(mut bench: Bench, records: Vec<Record>) {
+    bench.all_calls.clear();
+    bench.restart(records);
+    bench.now = bench.now.after(std::time::Duration::from_secs(20));
+    described(&mut bench, OpId(u64::MAX), &["eni-0"]);
+    bench.pass(60_000);
+    let told = |call: &Ec2Call| matches!(call, Ec2Call::DeleteOnTermination { eni, .. } if *eni == EniId::new("eni-1"));
+    assert!(bench.all_calls.iter().any(told), "{:?}", bench.all_calls);
+}
+
+/// Seed 1268 (L4): a create had come out well, the daemon crashed, and a Describe that did not list the ENI yet settled the
+/// create: EC2 was never told to delete the ENI with the instance.
+#[test]
+fn create_that_came_out_well_is_not_settled_by_a_partial_describe_after_a_crash() {
+    let bench = untold();
+    let records = bench.log.clone();
+    is_told_after_a_crash(bench, records);
+}
+
+/// Seed 6440 (L4): the same after the ledger was compacted, which left out what the create had made.
+#[test]
+fn compacted_ledger_says_which_eni_a_create_made() {
+    let bench = untold();
+    let records = bench.pool.snapshot();
+    is_told_after_a_crash(bench, records);
+}
+
+/// Seed 7215 (L7): two incomplete Describes had missed an ENI, and metadata that listed it came ten minutes after everything
+/// else: it was compared with what was remembered then, and EC2 was not asked.
+#[test]
+fn eni_missed_twice_is_looked_at_again_when_metadata_lists_it_much_later() {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    bench.run();
+    let other = eni("eni-x", 1);
+    bench.enis.insert(other.id.clone(), other.clone());
+    bench.describe();
+    bench.pass(60_000);
+    bench.enis.remove(&other.id);
+    bench.describe();
+    bench.pass(31_000);
+    let gone = |r: &Record| matches!(r, Record::EniGone { eni } if *eni == other.id);
+    assert!(bench.log.iter().any(gone), "two Describes missed it");
+    bench.enis.insert(other.id.clone(), other.clone());
+    bench.now = bench.now.after(std::time::Duration::from_secs(600));
+    bench.all_calls.clear();
+    bench.see_metadata();
+    assert!(bench.all_calls.iter().any(|c| matches!(c, Ec2Call::Describe { .. })), "{:?}", bench.all_calls);
+}
