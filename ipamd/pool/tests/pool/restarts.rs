@@ -1,0 +1,215 @@
+//! The ledger read back: what a life knows of the ones before it, and what it must not believe.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use podwire_pool::settings::Limits;
+use podwire_pool::{Answer, DeviceIndex, Ec2Call, EniId, HostChange, OpId, Pool, Record, Settings};
+
+use crate::bench::{Bench, eni, key, pod, settings};
+
+/// A node of one ENI with three pods.
+fn full() -> Bench {
+    let mut bench = Bench::new(Settings { limits: Limits { enis: 1, ipv4_per_eni: 4 }, ..settings() });
+    bench.see_metadata();
+    for n in 1..=3 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    bench.run();
+    bench
+}
+
+/// A node with four pods, the last of them on a second ENI.
+fn grown() -> Bench {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    for n in 1..=4 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.run();
+    }
+    bench
+}
+
+fn held(bench: &Bench, request: u64) -> IpAddr {
+    match bench.answer(request) {
+        Some(Answer::Allocated { addresses, .. }) => addresses[0],
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A crash may have come between a release and its flush: what cools is flushed again, what has cooled is not.
+#[test]
+fn addresses_that_still_cool_are_flushed_again_after_a_crash() {
+    for (ms, flushes) in [(0, 1), (29_999, 1), (30_000, 0), (40_000, 0)] {
+        let mut bench = full();
+        let address = held(&bench, 1);
+        bench.del(11, "pod-1");
+        bench.run();
+        bench.all_hosts.clear();
+        bench.now = bench.now.after(Duration::from_millis(ms));
+        bench.restart(bench.log.clone());
+        let flushed = bench.all_hosts.iter().filter(|c| **c == HostChange::Flush { address }).count();
+        assert_eq!(flushed, flushes, "after {ms} ms");
+    }
+}
+
+/// A Describe right after a restart may show the time before the last give-back: what went is not taken for new.
+#[test]
+fn what_was_given_back_before_a_restart_is_not_met_again_at_once() {
+    for (ms, met) in [(1_000, false), (9_999, false), (10_000, true)] {
+        let mut bench = grown();
+        for n in 1..=4 {
+            bench.del(10 + n, &format!("pod-{n}"));
+        }
+        bench.run();
+        let gone = |bench: &Bench| {
+            bench.log.iter().rev().find_map(|r| match r {
+                Record::Unassigned { eni, net, at } => Some((eni.clone(), *net, *at)),
+                _ => None,
+            })
+        };
+        for _ in 0..300 {
+            if gone(&bench).is_some() {
+                break;
+            }
+            bench.pass(500);
+        }
+        let (carrier, net, at): (EniId, IpNetwork, _) = gone(&bench).expect("something idle goes back");
+        bench.now = at.after(Duration::from_millis(ms));
+        bench.ec2_holds = true;
+        bench.restart(bench.log.clone());
+        bench.enis.get_mut(&carrier).unwrap().addresses.push(net.ip());
+        bench.describe();
+        assert_eq!(bench.pool.rows().iter().any(|row| row.address == net.ip()), met, "after {ms} ms");
+    }
+}
+
+/// A ledger of another boot: no pod lives any more, nothing that was deleted can come back, and every address rests.
+#[test]
+fn reboot_ends_every_life_and_lets_every_address_rest() {
+    let mut bench = grown();
+    bench.del(11, "pod-1");
+    bench.del(12, "pod-unknown");
+    bench.run();
+    assert_eq!(bench.pool.stats().tombstones, 2);
+    for records in [bench.log.clone(), bench.pool.snapshot()] {
+        let pool = Pool::recover(bench.settings.clone(), false, records, bench.now);
+        let stats = pool.stats();
+        assert_eq!((stats.allocated, stats.tombstones, stats.free), (0, 0, 0), "{stats:?}");
+        assert_eq!((stats.cooling, stats.enis), (stats.assigned, 2), "{stats:?}");
+    }
+}
+
+/// A damaged ledger that gives one address to two sandboxes: the first one keeps it.
+#[test]
+fn address_that_a_damaged_ledger_gives_twice_stays_with_the_first() {
+    let mut bench = grown();
+    let twice = Record::Allocated {
+        sandbox: key("pod-9"),
+        pod: pod("pod-9"),
+        addresses: vec![held(&bench, 1)],
+        at: bench.now,
+    };
+    let again = Record::Allocated {
+        sandbox: key("pod-1"),
+        pod: pod("pod-1"),
+        addresses: vec![held(&bench, 2)],
+        at: bench.now,
+    };
+    let mut records = bench.log.clone();
+    records.extend([twice, again]);
+    let first = bench.pool.inspect(&key("pod-1"));
+    bench.restart(records);
+    assert_eq!(bench.pool.inspect(&key("pod-1")), first);
+    assert_eq!(bench.pool.inspect(&key("pod-9")), None);
+}
+
+/// Who held an address that cools is remembered with the release.
+#[test]
+fn last_holder_of_a_cooling_address_is_remembered() {
+    let mut bench = full();
+    let address = held(&bench, 1);
+    bench.del(11, "pod-1");
+    bench.run();
+    bench.restart(bench.log.clone());
+    let row = |bench: &Bench| bench.pool.rows().into_iter().find(|row| row.address == address).unwrap();
+    assert_eq!(row(&bench).sandbox, Some(key("pod-1")));
+    bench.restart(bench.pool.snapshot());
+    assert_eq!(row(&bench).sandbox, None, "a compacted ledger knows only that it cools");
+}
+
+/// The intent of a call about an ENI that is gone: nothing can come of it, and the ledger says so.
+#[test]
+fn intent_about_an_eni_that_is_gone_is_settled_at_the_start() {
+    let mut bench = grown();
+    let op = OpId(1 << 40);
+    let mut records = bench.log.clone();
+    records.push(Record::Intent { op, create: None, eni: Some(EniId::new("eni-gone")) });
+    bench.restart(records);
+    bench.run();
+    assert!(bench.log.contains(&Record::Settled { op }));
+}
+
+/// An ENI that this ledger saw created and attached is detached before it is deleted, also by a later life.
+#[test]
+fn eni_of_an_earlier_life_is_detached_before_it_is_deleted() {
+    let mut bench = grown();
+    bench.restart(bench.log.clone());
+    bench.see_metadata();
+    for n in 2..=4 {
+        bench.del(10 + n, &format!("pod-{n}"));
+    }
+    bench.pass(600_000);
+    let way: Vec<&Ec2Call> = bench
+        .all_calls
+        .iter()
+        .filter(|c| matches!(c, Ec2Call::Detach { .. } | Ec2Call::Delete { .. }))
+        .collect();
+    assert!(matches!(way.as_slice(), [Ec2Call::Detach { .. }, Ec2Call::Delete { .. }]), "{way:?}");
+}
+
+/// An ENI that was tagged away from us while the daemon was down is not detached on the ledger's word.
+#[test]
+fn remembered_eni_is_not_detached_before_its_tags_are_seen() {
+    let mut bench = grown();
+    bench.restart(bench.log.clone());
+    bench.see_metadata();
+    let away = vec![("node.k8s.amazonaws.com/no_manage".into(), "true".into())];
+    bench.enis.get_mut(&EniId::new("eni-1")).unwrap().tags = Some(away);
+    for n in 2..=4 {
+        bench.del(10 + n, &format!("pod-{n}"));
+    }
+    bench.pass(600_000);
+    let leaves = |c: &Ec2Call| matches!(c, Ec2Call::Detach { .. } | Ec2Call::Delete { .. });
+    assert!(!bench.all_calls.iter().any(leaves), "{:?}", bench.all_calls);
+}
+
+/// A pod's address is known and what carries it is not: the host is not told of an ENI that may carry more than EC2 shows
+/// yet, or the pod's route would go. Without such a pod it is told at once.
+#[test]
+fn host_is_not_told_of_an_eni_that_may_carry_a_pod_whose_address_is_not_found() {
+    for homeless in [true, false] {
+        let mut bench = Bench::new(settings());
+        let address: IpAddr = "10.0.1.1".parse().unwrap();
+        let held = Record::Allocated {
+            sandbox: key("pod-1"),
+            pod: pod("pod-1"),
+            addresses: vec![address],
+            at: bench.now,
+        };
+        bench.restart(if homeless { vec![held] } else { Vec::new() });
+        bench.enis.insert(EniId::new("eni-1"), eni("eni-1", 1));
+        bench.describe();
+        let told = |bench: &Bench| {
+            bench
+                .all_hosts
+                .iter()
+                .any(|c| matches!(c, HostChange::ConfigureEni { device, .. } if *device == DeviceIndex(1)))
+        };
+        assert_eq!(told(&bench), !homeless);
+        bench.enis.get_mut(&EniId::new("eni-1")).unwrap().addresses.push(address);
+        bench.pass(30_000);
+        assert!(told(&bench));
+    }
+}
