@@ -102,3 +102,27 @@ fn endless_burst_is_cut_after_five_gaps() {
         assert_eq!(asked, n >= 7, "after {} ms: {:?}", 15 * n, bench.all_calls);
     }
 }
+
+/// A node that is being filled asks for its next pods together with its first; one that was full for long does not.
+#[test]
+fn first_pods_of_a_node_are_asked_for_ahead() {
+    let mut bench = Bench::new(m5_large(Mode::SecondaryIp, 29));
+    bench.see_metadata();
+    bench.run();
+    bench.pass(1_000);
+    let sizes = |bench: &Bench| {
+        let by = bench.all_calls.iter().filter_map(|call| match call {
+            Ec2Call::Assign { by: GrowBy::Addresses(n), .. } => Some(*n),
+            _ => None,
+        });
+        by.collect::<Vec<_>>()
+    };
+    bench.add(1, "pod-1");
+    bench.pass(1_000);
+    assert_eq!(sizes(&bench), [1, 6], "two are short, four more are likely to come");
+    for n in 2..=7 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.pass(30_000);
+    }
+    assert_eq!(sizes(&bench).last(), Some(&2), "{:?}", sizes(&bench));
+}

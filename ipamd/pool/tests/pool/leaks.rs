@@ -190,3 +190,62 @@ fn waiting_pods_do_not_stop_the_search_that_helps_them() {
     bench.pass(900_000);
     assert!(bench.removed.contains(&EniId::new("eni-left-0")), "{:?}", bench.pool.growth_now());
 }
+
+/// What is told of a proven leak says whether it goes: by the policy, or by an order.
+#[test]
+fn proven_leak_is_told_with_what_becomes_of_it() {
+    for (policy, order, goes) in [
+        (LeakPolicy::DryRun, false, false),
+        (LeakPolicy::DryRun, true, true),
+        (LeakPolicy::Delete, false, true),
+    ] {
+        let mut bench = left_behind(1, policy);
+        ask(&mut bench, 1, order);
+        bench.now = bench.now.after(std::time::Duration::from_secs(601));
+        ask(&mut bench, 2, order);
+        let told = bench.causes.iter().filter_map(|c| match c {
+            Cause::LeakedEni { deleted, .. } => Some(*deleted),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [goes], "{policy:?} {order}");
+    }
+}
+
+/// A node that is cordoned looks for nothing by itself; it does when somebody asks.
+#[test]
+fn cordoned_node_looks_only_when_asked() {
+    let looks = |bench: &Bench| bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::FindDetached)).count();
+    let mut bench = left_behind(1, LeakPolicy::Delete);
+    bench.input(Input::Cordoned(true));
+    bench.pass(2 * 86_400_000);
+    assert_eq!(looks(&bench), 0);
+    ask(&mut bench, 1, false);
+    assert_eq!((looks(&bench), told(&bench, 1).rows.len()), (1, 1));
+    bench.input(Input::Cordoned(false));
+    bench.pass(2 * 86_400_000);
+    assert!(looks(&bench) > 1);
+}
+
+/// What shows an attachment or an instance is in use, whatever else is missing; what is marked or made by others is theirs.
+#[test]
+fn what_is_attached_marked_or_made_by_others_is_no_leak() {
+    type Change = fn(&mut ObservedEni);
+    let no_manage = || ("node.k8s.amazonaws.com/no_manage".into(), "true".into());
+    let changes: [(Change, LeakVerdict); 3] = [
+        (|leak| leak.attachment = Some(podwire_pool::AttachmentId::new("a")), LeakVerdict::InUse),
+        (|leak| leak.instance = Some(InstanceId::new("i-other")), LeakVerdict::InUse),
+        (|leak| leak.kind = Some("trunk".into()), LeakVerdict::NotOurs),
+    ];
+    for (change, verdict) in changes {
+        let mut bench = left_behind(1, LeakPolicy::DryRun);
+        bench.enis.values_mut().filter(|e| !e.attached).for_each(change);
+        ask(&mut bench, 1, false);
+        assert_eq!(told(&bench, 1).rows[0].verdict, Some(verdict));
+    }
+    let mut bench = left_behind(1, LeakPolicy::DryRun);
+    for leak in bench.enis.values_mut().filter(|e| !e.attached) {
+        leak.tags.as_mut().unwrap().push(no_manage());
+    }
+    ask(&mut bench, 1, false);
+    assert_eq!(told(&bench, 1).rows[0].verdict, Some(LeakVerdict::NotOurs));
+}

@@ -13,6 +13,7 @@ mod conformance;
 mod edges;
 mod exits;
 mod first_boot;
+mod floors;
 mod found;
 mod give_back;
 mod incumbent;
