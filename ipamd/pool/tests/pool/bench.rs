@@ -278,6 +278,17 @@ impl Bench {
         panic!("the pool never comes to rest");
     }
 
+    /// EC2 answers the call that is open longest, and no other.
+    pub(crate) fn answer_one(&mut self) {
+        let open = self.pending.iter().position(|e| matches!(e, Effect::Ec2 { .. }));
+        if let Some(open) = open
+            && let Effect::Ec2 { op, call } = self.pending.remove(open)
+        {
+            let outcome = self.ec2(&call);
+            self.input(Input::Ec2 { op, outcome });
+        }
+    }
+
     /// Lets time go by, stopping at each of the pool's deadlines.
     pub(crate) fn pass(&mut self, ms: u64) {
         let end = self.now.after(Duration::from_millis(ms));

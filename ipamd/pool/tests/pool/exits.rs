@@ -298,3 +298,88 @@ fn created_eni_is_found_by_its_tag() {
     );
     assert_eq!(count(&bench, |c| matches!(c, Ec2Call::Create { .. })), 1);
 }
+
+/// Takes the call of this kind that is open, or will be, out of EC2's hands.
+fn take_open(bench: &mut Bench, which: impl Fn(&Ec2Call) -> bool) -> podwire_pool::OpId {
+    for _ in 0..600 {
+        bench.ec2_holds = true;
+        bench.run();
+        let open = bench.pending.iter().position(|e| matches!(e, Effect::Ec2 { call, .. } if which(call)));
+        if let Some(open) = open {
+            let Effect::Ec2 { op, .. } = bench.pending.remove(open) else { panic!("a call") };
+            bench.ec2_holds = false;
+            return op;
+        }
+        bench.answer_one();
+        if bench.pending.is_empty() {
+            bench.pass(500);
+        }
+    }
+    panic!("no such call: {:?}", bench.all_calls)
+}
+
+fn lost() -> Ec2Failure {
+    Ec2Failure { class: FailureClass::Unknown, code: "t".into(), message: "t".into() }
+}
+
+/// The answer to an attach was lost although EC2 attached the ENI: a Describe shows it, and pods get its addresses.
+#[test]
+fn attachment_whose_answer_was_lost_is_used() {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    bench.run();
+    for n in 1..=4 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    let attaches = |c: &Ec2Call| matches!(c, Ec2Call::Attach { .. });
+    let op = take_open(&mut bench, attaches);
+    let made = bench.enis.get_mut(&second()).unwrap();
+    (made.attached, made.device) = (true, DeviceIndex(1));
+    made.attachment = Some(podwire_pool::AttachmentId::new("attach-late"));
+    made.instance = Some(podwire_pool::InstanceId::new("i-1"));
+    bench.input(Input::Ec2 { op, outcome: Err(lost()) });
+    bench.pass(30_000);
+    assert!(
+        matches!(bench.answer(4), Some(podwire_pool::Answer::Allocated { .. })),
+        "{:?}",
+        bench.pool.eni_rows()
+    );
+    assert_eq!(count(&bench, attaches), 1);
+}
+
+/// The answer to a detach was lost although EC2 detached the ENI: a Describe shows it, and it is deleted.
+#[test]
+fn detachment_whose_answer_was_lost_is_not_repeated() {
+    let mut bench = grown();
+    end_pods(&mut bench);
+    let op = take_open(&mut bench, detaches);
+    let gone = bench.enis.get_mut(&second()).unwrap();
+    (gone.attached, gone.attachment, gone.instance) = (false, None, None);
+    bench.input(Input::Ec2 { op, outcome: Err(lost()) });
+    bench.pass(60_000);
+    assert!(bench.removed.contains(&second()), "{:?}", bench.pool.eni_rows());
+    assert_eq!(count(&bench, detaches), 1);
+}
+
+/// A Describe of what is attached says nothing of an ENI that is not attached yet: it is not taken for gone.
+#[test]
+fn created_eni_is_not_gone_because_it_is_not_listed() {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    bench.run();
+    bench.broken = Some("Attach {");
+    for n in 1..=4 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    bench.pass(4_000);
+    let made = bench.enis.remove(&second()).expect("it was created");
+    bench.now = bench.now.after(std::time::Duration::from_secs(11));
+    bench.ec2_holds = true;
+    bench.describe();
+    assert!(bench.pool.eni_rows().iter().any(|row| row.id == second()));
+    bench.enis.insert(second(), made);
+    bench.ec2_holds = false;
+    bench.broken = None;
+    bench.pass(60_000);
+    assert!(matches!(bench.answer(4), Some(podwire_pool::Answer::Allocated { .. })));
+}

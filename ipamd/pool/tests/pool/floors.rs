@@ -115,3 +115,18 @@ fn places_that_are_refused_are_halved_and_tried_again_half_an_hour_later() {
     bench.pass(200_000);
     assert_eq!(sizes(&bench).len(), 4, "{:?}", sizes(&bench));
 }
+
+/// Without a floor it is EC2 that says whether a subnet has an address, not what it said an hour ago.
+#[test]
+fn subnet_without_a_floor_is_asked_whatever_was_said_of_it() {
+    let mut bench = with_floor(Mode::SecondaryIp, 0, &[]);
+    bench.settings.subnets = SubnetPolicy { discovery: true, floor: 0 };
+    let mut fresh = Bench::new(bench.settings.clone());
+    fresh.subnets = bench.subnets.clone();
+    fresh.see_metadata();
+    for n in 1..=3 {
+        fresh.add(n, &format!("pod-{n}"));
+    }
+    fresh.pass(20_000);
+    assert_eq!(fresh.pool.stats().allocated, 3, "{:?}", fresh.pool.growth_now());
+}

@@ -96,3 +96,25 @@ fn enis_the_host_cannot_use_are_made_less_and_less_often() {
     bench.pass(600_000);
     assert!(bench.pool.stats().enis > 1, "{:?}", bench.pool.stats());
 }
+
+/// The node is cordoned, which may be its end: nothing goes back, neither an ENI nor an address. Afterwards it does.
+#[test]
+fn cordoned_node_gives_nothing_back() {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    for n in 1..=6 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    bench.run();
+    bench.input(podwire_pool::Input::Cordoned(true));
+    for n in 1..=6 {
+        bench.del(100 + n, &format!("pod-{n}"));
+    }
+    bench.pass(3_600_000);
+    let gives =
+        |c: &Ec2Call| matches!(c, Ec2Call::Unassign { .. } | Ec2Call::Detach { .. } | Ec2Call::Delete { .. });
+    assert!(!bench.all_calls.iter().any(gives), "{:?}", bench.all_calls);
+    bench.input(podwire_pool::Input::Cordoned(false));
+    bench.pass(600_000);
+    assert!(bench.all_calls.iter().any(gives));
+}

@@ -163,3 +163,23 @@ fn remembered_eni_is_given_back_after_a_look_at_its_tags() {
     bench.pass(900_000);
     assert!(bench.removed.contains(&id), "it went back");
 }
+
+/// An ENI's role as the pool shows it.
+fn role(bench: &Bench, id: &EniId) -> Option<&'static str> {
+    bench.pool.eni_rows().iter().find(|row| row.id == *id).map(|row| row.role)
+}
+
+/// An ENI whose tags were seen stays ours when somebody takes them away; one that only the ledger remembers was perhaps never
+/// tagged, and is tagged again before it is changed.
+#[test]
+fn eni_without_its_tags_is_ours_only_if_they_were_seen() {
+    let tags = vec![("node.k8s.amazonaws.com/instance_id".into(), "i-1".into())];
+    let (mut bench, id) = beside(tags, true);
+    assert_eq!(role(&bench, &id), Some("secondary"));
+    bench.enis.get_mut(&id).unwrap().tags = Some(Vec::new());
+    bench.describe();
+    assert_eq!(role(&bench, &id), Some("secondary"), "they were seen in this life");
+    bench.restart(bench.log.clone());
+    bench.describe();
+    assert_eq!(role(&bench, &id), Some("borrowed"));
+}

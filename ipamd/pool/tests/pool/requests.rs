@@ -287,3 +287,16 @@ fn reserve_of_the_subnet_runs_out_and_the_cause_says_so() {
     bench.pass(31_000);
     assert!(matches!(bench.answer(3), Some(Answer::Allocated { .. })), "recovers within its back-off");
 }
+
+/// Two callers wait for the same DEL and one goes away: the other is answered, and only that one.
+#[test]
+fn caller_of_a_del_that_goes_away_takes_nobody_with_it() {
+    let mut bench = booted();
+    bench.disk_holds = true;
+    bench.del(1, "pod-1");
+    bench.del(2, "pod-1");
+    bench.input(Input::Abandon { request: RequestId(1) });
+    bench.disk_holds = false;
+    bench.run();
+    assert_eq!((bench.answer(1), bench.answer(2)), (None, Some(Answer::Released(vec![]))));
+}

@@ -231,3 +231,18 @@ fn stopping_daemon_refuses_nobody_before_its_call_has_ended() {
     bench.run();
     assert!(bench.answer(2).is_some());
 }
+
+/// An address whose connections are not known to be forgotten is not used, however long it has cooled.
+#[test]
+fn address_rests_until_its_flush_is_answered() {
+    let mut bench = full();
+    bench.host_holds = true;
+    bench.del(11, "pod-1");
+    bench.run();
+    bench.add(4, "pod-4");
+    bench.pass(45_000);
+    assert!(!given(&bench, 4));
+    bench.host_holds = false;
+    bench.pass(2_000);
+    assert!(given(&bench, 4));
+}

@@ -351,3 +351,44 @@ fn late_describe_brings_back_nothing_that_was_given_back() {
     bench.pass(12_000);
     assert!(describes(&bench) > asked, "it is looked at once more");
 }
+
+/// The free addresses of an ENI that no Describe lists are shown as kept out of use.
+#[test]
+fn free_addresses_of_a_missing_eni_are_quarantined() {
+    let mut bench = grown();
+    bench.enis.remove(&second());
+    bench.describe();
+    let states = bench.pool.rows().into_iter().filter(|row| row.eni == second());
+    let free: Vec<_> =
+        states.map(|row| row.state).filter(|state| *state != AddressState::Allocated).collect();
+    assert!(!free.is_empty());
+    assert!(free.iter().all(|state| *state == AddressState::Quarantined), "{free:?}");
+}
+
+/// What EC2 never assigns in one piece is no block of addresses, whoever lists it.
+#[test]
+fn network_of_another_size_is_not_taken_for_addresses() {
+    let mut bench = Bench::new(settings());
+    let primary = bench.enis.get_mut(&EniId::new("eni-0")).unwrap();
+    primary.prefixes = vec!["10.0.64.0/24".parse().unwrap(), "10.0.65.3/28".parse().unwrap()];
+    bench.see_metadata();
+    assert_eq!(bench.pool.stats().assigned, 0);
+}
+
+/// An ENI whose subnet's CIDR nobody names has that of another ENI in the same subnet: the host needs it for the routes.
+#[test]
+fn cidr_of_a_subnet_is_known_from_another_eni_in_it() {
+    let mut bench = grown();
+    let cidr = bench.enis[&EniId::new("eni-0")].subnet_cidr;
+    let other = podwire_pool::ObservedEni { subnet_cidr: None, ..eni("eni-x", 2) };
+    bench.enis.insert(other.id.clone(), other);
+    bench.describe();
+    bench.pass(30_000);
+    let told = bench.all_hosts.iter().find_map(|change| match change {
+        podwire_pool::HostChange::ConfigureEni { eni, subnet_cidr, .. } if *eni == EniId::new("eni-x") => {
+            Some(*subnet_cidr)
+        }
+        _ => None,
+    });
+    assert_eq!(told, Some(cidr));
+}
