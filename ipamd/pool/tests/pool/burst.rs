@@ -126,3 +126,23 @@ fn first_pods_of_a_node_are_asked_for_ahead() {
     }
     assert_eq!(sizes(&bench).last(), Some(&2), "{:?}", sizes(&bench));
 }
+
+/// Pods for which the ENI that is just being filled has no place get another ENI at once, not when that call has ended.
+#[test]
+fn eni_is_made_while_the_last_places_of_another_are_being_filled() {
+    let limits = Limits { enis: 3, ipv4_per_eni: 8 };
+    let mut bench = Bench::new(Settings { limits, ..settings() });
+    bench.see_metadata();
+    bench.run();
+    bench.ec2_holds = true;
+    let creates = |bench: &Bench| bench.all_calls.iter().any(|c| matches!(c, Ec2Call::Create { .. }));
+    for n in 1..=7 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.run();
+    }
+    let assigned = bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Assign { .. })).count();
+    assert_eq!(assigned, 2, "the reserve, and one call in flight: {:?}", bench.all_calls);
+    bench.add(8, "pod-8");
+    bench.run();
+    assert!(creates(&bench), "{:?}", bench.all_calls);
+}

@@ -249,3 +249,19 @@ fn what_is_attached_marked_or_made_by_others_is_no_leak() {
     ask(&mut bench, 1, false);
     assert_eq!(told(&bench, 1).rows[0].verdict, Some(LeakVerdict::NotOurs));
 }
+
+/// The search makes one call at a time, and calls for other things do not keep it from that.
+#[test]
+fn search_makes_one_call_at_a_time() {
+    let looks = |bench: &Bench| bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::FindDetached)).count();
+    let mut bench = left_behind(1, LeakPolicy::Ignore);
+    bench.ec2_holds = true;
+    for n in 10..13 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    assert!(bench.pool.stats().in_flight > 0, "growth is under way");
+    ask(&mut bench, 1, false);
+    assert_eq!(looks(&bench), 1);
+    ask(&mut bench, 2, false);
+    assert_eq!(looks(&bench), 1);
+}

@@ -213,3 +213,47 @@ fn host_is_not_told_of_an_eni_that_may_carry_a_pod_whose_address_is_not_found() 
         assert!(told(&bench));
     }
 }
+
+/// Intents about the second ENI that a compacted ledger would hold.
+fn doubts(bench: &Bench) -> usize {
+    let about = |r: &Record| matches!(r, Record::Intent { create: None, eni: Some(id), .. } if *id == EniId::new("eni-1"));
+    bench.pool.snapshot().iter().filter(|r| about(r)).count()
+}
+
+/// What EC2 contradicts is on disk while it does, once, and not for longer: a crash must not end a doubt, nor a doubt stay
+/// for ever.
+#[test]
+fn doubt_is_on_disk_as_long_as_it_lasts() {
+    let mut bench = grown();
+    let unlist = |bench: &mut Bench| bench.enis.get_mut(&EniId::new("eni-1")).unwrap().addresses.clear();
+    let remove = |bench: &mut Bench| _ = bench.enis.remove(&EniId::new("eni-1"));
+    let changes: [fn(&mut Bench); 2] = [unlist, remove];
+    for change in changes {
+        bench.pass(60_000);
+        let enis = bench.enis.clone();
+        change(&mut bench);
+        for _ in 0..3 {
+            bench.describe();
+            bench.run();
+            assert_eq!(doubts(&bench), 1);
+        }
+        bench.enis = enis;
+        bench.describe();
+        bench.run();
+        assert_eq!(doubts(&bench), 0);
+    }
+}
+
+/// A compacted ledger knows which operation ids were used: none comes back.
+#[test]
+fn compacted_ledger_knows_the_ids_that_were_used() {
+    let bench = grown();
+    let used =
+        bench.log.iter().filter_map(|r| if let Record::Intent { op, .. } = r { Some(*op) } else { None });
+    let last = used.max().expect("an ENI was created");
+    let next = bench.pool.snapshot().iter().find_map(|r| match r {
+        Record::OpsUsed { next } => Some(*next),
+        _ => None,
+    });
+    assert!(next > Some(last), "{next:?} after {last:?}");
+}

@@ -192,3 +192,29 @@ fn reserve_rests_longer_after_a_throttle_than_what_is_needed() {
     let targets = |ip, minimum| Warm::Targets { ip, minimum, eni: 0, prefix: 0 };
     assert_eq!(waits(targets(1, 1), None), reserve, "the minimum is there");
 }
+
+/// Numbers of the present state tell what is under way, what is on disk and why growth waits.
+#[test]
+fn stats_tell_what_is_under_way_and_what_is_on_disk() {
+    let mut bench = booted();
+    bench.run();
+    let stats = bench.pool.stats();
+    assert_eq!((stats.in_flight, stats.durable), (0, stats.revision), "{stats:?}");
+    bench.disk_holds = true;
+    bench.ec2_holds = true;
+    bench.add(1, "pod-1");
+    let stats = bench.pool.stats();
+    assert!(stats.in_flight > 0 && stats.durable < stats.revision, "{stats:?}");
+    assert_eq!(stats.growth_waits, None);
+    bench.disk_holds = false;
+    bench.ec2_holds = false;
+    bench.failures = vec![FailureClass::Denied; 100];
+    bench.add(2, "pod-2");
+    bench.run();
+    bench.pass(1_000);
+    assert!(
+        matches!(bench.pool.stats().growth_waits, Some(Cause::Denied { .. })),
+        "{:?}",
+        bench.pool.stats()
+    );
+}
