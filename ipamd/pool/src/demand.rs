@@ -165,7 +165,7 @@ impl Demand {
     /// that an excess of the wrong shape does not keep the timer busy. *Why not longer at once*: the least of a time in
     /// which addresses were cooling is often too little for an ENI that is wholly idle by now.
     pub(crate) fn postpone(&mut self, now: Time, verdict: &Verdict, quiet: Duration) {
-        let longer = (1u32 << self.futile.min(u32::BITS - 1)).saturating_sub(1).min(POSTPONED);
+        let longer = 1u32.checked_shl(self.futile).map_or(POSTPONED, |times| (times - 1).min(POSTPONED));
         self.futile = self.futile.saturating_add(1).min(POSTPONED);
         self.quiet = Some((now.after(quiet.saturating_mul(longer)), Surplus::of(verdict)));
     }

@@ -12,7 +12,7 @@ use crate::record::Record;
 use crate::requests::Tombstone;
 use crate::settings::Settings;
 use crate::time::Time;
-use crate::tuning::{DESCRIBE_LAG, TOMBSTONE_LIFE};
+use crate::tuning::DESCRIBE_LAG;
 
 impl Pool {
     /// The pool of an instance whose ledger says `records`. When the ledger is of another boot, all allocations are
@@ -224,9 +224,7 @@ impl Pool {
             }
         }
         for (key, dead) in self.requests.tombstones() {
-            if self.now.since(dead.at) < TOMBSTONE_LIFE {
-                records.push(Record::Tombstone { sandbox: key.clone(), started: dead.started, at: dead.at });
-            }
+            records.push(Record::Tombstone { sandbox: key.clone(), started: dead.started, at: dead.at });
         }
         for (ip, address) in self.ledger.addresses() {
             if let State::Cooling { since, .. } = &address.state {
