@@ -83,6 +83,12 @@ impl Pool {
             && now.since(eni.since) >= self.tuning.quiet
     }
 
+    /// When an ENI that carries nothing counts as idle. What carries something is told by its excess.
+    pub(crate) fn idle_from(&self, eni: &Eni) -> Option<Time> {
+        let empty = eni.role == Role::Secondary && eni.counts.slots == 0;
+        empty.then(|| eni.since.after(self.tuning.quiet))
+    }
+
     fn take_from(&self, surplus: &mut Surplus, slot: Slot, free: u32) {
         let Some(eni) = self.ledger.eni(slot) else { return };
         surplus.with_enis = surplus.with_enis.saturating_sub(free);

@@ -261,7 +261,7 @@ fn eni_missed_twice_is_looked_at_again_when_metadata_lists_it_much_later() {
     let other = eni("eni-x", 1);
     bench.enis.insert(other.id.clone(), other.clone());
     bench.describe();
-    bench.pass(60_000);
+    bench.pass(11_000);
     bench.enis.remove(&other.id);
     bench.describe();
     bench.pass(31_000);

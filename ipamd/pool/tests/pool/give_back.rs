@@ -118,3 +118,17 @@ fn cordoned_node_gives_nothing_back() {
     bench.pass(600_000);
     assert!(bench.all_calls.iter().any(gives));
 }
+
+/// An ENI of ours that carries nothing was attached by others, or was left empty: it goes when its time has come, although
+/// nothing is in excess on it.
+#[test]
+fn eni_that_carries_nothing_goes_back() {
+    let mut bench = Bench::new(settings());
+    bench.see_metadata();
+    bench.pass(20_000);
+    let found = crate::bench::eni("eni-7", 1);
+    bench.enis.insert(found.id.clone(), found.clone());
+    bench.describe();
+    bench.pass(120_000);
+    assert!(bench.removed.contains(&found.id), "{:?}", bench.pool.eni_rows());
+}
