@@ -27,6 +27,39 @@ fn lone_node_calls_at_once_and_as_often_as_the_bucket_holds() {
     assert_eq!(budget.closed(Action::Create, Urgency::Waiting, at(0)), None, "a bucket for each action");
 }
 
+/// A throttle halves the pace and closes the action for a window that grows by half with every one in a row.
+#[test]
+fn throttle_halves_the_pace_and_widens_the_window() {
+    let windows = [0, 1, 2].map(|strikes| window(Duration::from_secs(10), strikes).as_millis());
+    assert_eq!(windows, [10_000, 15_000, 22_500]);
+    let mut budget = Budget::new(known(1));
+    let mut jitter = Jitter::new(1);
+    budget.begin(at(0), &mut jitter);
+    budget.throttled(Action::Assign, at(0), &mut jitter);
+    let mut made = 0;
+    for ms in (0..30_000).step_by(100) {
+        if budget.closed(Action::Assign, Urgency::Waiting, at(ms)).is_none() {
+            budget.take(Action::Assign, at(ms));
+            made += 1;
+        }
+    }
+    // Five a second without it, after what the bucket holds: two hundred in these thirty seconds.
+    assert!((20..=76).contains(&made), "{made}");
+}
+
+/// The pool is woken when a call may be made that may not now, and for nothing else.
+#[test]
+fn next_deadline_is_when_something_opens() {
+    let mut budget = Budget::new(Share::default());
+    budget.begin(at(0), &mut Jitter::new(1));
+    assert_eq!(budget.next_deadline(at(0)), None);
+    for _ in 0..50 {
+        budget.take(Action::Assign, at(0));
+    }
+    assert_eq!(budget.next_deadline(at(0)), Some(at(200)));
+    assert_eq!(budget.next_deadline(at(200)), None);
+}
+
 /// The account's bucket is divided among the nodes that share it; nobody gets less than a few calls, nor more than its part.
 #[test]
 fn bucket_is_divided_among_the_nodes() {
