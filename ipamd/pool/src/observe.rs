@@ -240,7 +240,8 @@ impl Pool {
         let busy = eni.ec2_op.is_some();
         for net in known {
             if listed.contains(&net) {
-                if self.ledger.block(net).is_some_and(|b| b.suspect.is_some()) {
+                // Not what this very Describe put in doubt: it lists the address on another ENI, too.
+                if self.ledger.block(net).is_some_and(|b| b.suspect.is_some_and(|since| since < sight.now)) {
                     self.ledger.change_block(net, |b| b.suspect = None);
                 }
             } else {

@@ -90,6 +90,7 @@ fn address_that_is_listed_again_is_used_again() {
     lose(&mut bench, ip);
     bench.describe();
     bench.enis = enis;
+    bench.pass(1);
     bench.describe();
     assert_eq!(state_of(&bench, ip), Some(AddressState::Free));
     bench.pass(600_000);
@@ -391,4 +392,25 @@ fn cidr_of_a_subnet_is_known_from_another_eni_in_it() {
         _ => None,
     });
     assert_eq!(told, Some(cidr));
+}
+
+/// An address that EC2 shows on two ENIs is handed out on neither, whichever of them is looked at first, until it shows it on
+/// one again.
+#[test]
+fn address_listed_on_two_enis_is_given_to_nobody() {
+    for other in ["eni-0", "eni-z"] {
+        let mut bench = grown();
+        let ip = free_one(&bench);
+        bench.enis.insert(EniId::new("eni-z"), eni("eni-z", 9));
+        bench.describe();
+        bench.pass(12_000);
+        let before = bench.enis.clone();
+        bench.enis.get_mut(&EniId::new(other)).unwrap().addresses.push(ip);
+        bench.describe();
+        assert_eq!(state_of(&bench, ip), Some(AddressState::Quarantined), "also on {other}");
+        assert!(quarantined(&bench) > 0, "people are told");
+        bench.enis = before;
+        bench.pass(12_000);
+        assert_eq!(state_of(&bench, ip), Some(AddressState::Free), "after another look");
+    }
 }
