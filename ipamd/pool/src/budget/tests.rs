@@ -27,6 +27,16 @@ fn lone_node_calls_at_once_and_as_often_as_the_bucket_holds() {
     assert_eq!(budget.closed(Action::Create, Urgency::Waiting, at(0)), None, "a bucket for each action");
 }
 
+/// A share of no nodes, which nobody can mean, is as good as none that is known.
+#[test]
+fn no_nodes_are_as_good_as_an_unknown_number() {
+    let part = |nodes| {
+        let part = Part::of(Share { nodes, percent: 100 }, Action::Assign);
+        (part.capacity, part.rate, part.fair)
+    };
+    assert_eq!(part(Some(0)), part(None));
+}
+
 /// A throttle halves the pace and closes the action for a window that grows by half with every one in a row.
 #[test]
 fn throttle_halves_the_pace_and_widens_the_window() {
