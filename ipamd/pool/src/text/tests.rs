@@ -60,6 +60,8 @@ fn what_is_no_value_is_refused_with_its_place() {
     assert!(read::<BTreeMap<u32, u32>>("[1=1 1=2]").is_err());
     assert!(read::<Cause>("TooSlow{waiting_for:\"godot\"}").is_err());
     assert!(read::<Cause>("Nonsense").is_err());
+    assert!(read::<BTreeSet<u32>>("[1 2]").is_ok());
+    assert!(read::<BTreeSet<u32>>("[1 1]").is_err(), "a set has an element once");
     assert!(read::<Box<str>>("\"\\u000041\"").is_err(), "only what must be is escaped");
     assert!(read::<Box<str>>("\"a\nb\"").is_err());
     assert!(read::<Duration>("(1 1000000000)").is_err());

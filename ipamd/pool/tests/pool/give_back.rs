@@ -132,3 +132,37 @@ fn eni_that_carries_nothing_goes_back() {
     bench.pass(120_000);
     assert!(bench.removed.contains(&found.id), "{:?}", bench.pool.eni_rows());
 }
+
+/// A give-back waits for the disk when the daemon is told to stop: it is not sent, what was to go stays in use, and the ledger
+/// says that nothing came of it.
+#[test]
+fn give_back_that_the_disk_holds_is_not_sent_by_a_stopping_daemon() {
+    let warm = podwire_pool::settings::Warm::Targets { ip: 1, minimum: 0, eni: 0, prefix: 0 };
+    let limits = Limits { enis: 1, ipv4_per_eni: 4 };
+    let mut bench = Bench::new(podwire_pool::Settings { warm, limits, ..settings() });
+    bench.see_metadata();
+    for n in 1..=3 {
+        bench.add(n, &format!("pod-{n}"));
+    }
+    bench.run();
+    for n in 1..=3 {
+        bench.del(10 + n, &format!("pod-{n}"));
+    }
+    bench.run();
+    bench.disk_holds = true;
+    bench.pass(100_000);
+    let intended = |bench: &Bench| {
+        bench.log.iter().rev().find_map(|r| match r {
+            podwire_pool::Record::Intent { op, create: None, .. } => Some(*op),
+            _ => None,
+        })
+    };
+    let op = intended(&bench).expect("a give-back waits for the disk");
+    bench.input(podwire_pool::Input::Stop);
+    bench.disk_holds = false;
+    bench.run();
+    assert!(!bench.all_calls.iter().any(|c| matches!(c, Ec2Call::Unassign { .. })), "{:?}", bench.all_calls);
+    assert!(bench.log.contains(&podwire_pool::Record::Settled { op }));
+    let going = |row: &podwire_pool::AddressRow| row.state == podwire_pool::AddressState::Unassigning;
+    assert!(!bench.pool.rows().iter().any(going), "{:?}", bench.pool.rows());
+}

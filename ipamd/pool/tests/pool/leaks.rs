@@ -265,3 +265,17 @@ fn search_makes_one_call_at_a_time() {
     ask(&mut bench, 2, false);
     assert_eq!(looks(&bench), 1);
 }
+
+/// On EKS a tag says who made an ENI: one that the network plugin made may be a leak, any other is not ours to judge.
+#[test]
+fn maker_of_an_eni_decides_whose_it_is() {
+    for (maker, ours) in [("amazon-vpc-cni", true), ("eks", false)] {
+        let mut bench = left_behind(1, LeakPolicy::DryRun);
+        for leak in bench.enis.values_mut().filter(|e| !e.attached) {
+            leak.tags.as_mut().unwrap().push(("eks:eni:owner".into(), maker.into()));
+        }
+        ask(&mut bench, 1, false);
+        let verdict = told(&bench, 1).rows[0].verdict.clone();
+        assert_eq!(verdict == Some(LeakVerdict::NotOurs), !ours, "{maker}: {verdict:?}");
+    }
+}

@@ -246,3 +246,15 @@ fn address_rests_until_its_flush_is_answered() {
     bench.pass(2_000);
     assert!(given(&bench, 4));
 }
+
+/// An instance type whose ENIs have no place beside their own address can hold no pod: nothing is asked for, and the pod is
+/// told.
+#[test]
+fn instance_without_places_asks_for_nothing() {
+    let mut bench = Bench::new(Settings { limits: Limits { enis: 3, ipv4_per_eni: 1 }, ..settings() });
+    bench.see_metadata();
+    bench.add(1, "pod-1");
+    bench.pass(60_000);
+    assert_eq!(cause(&bench), Cause::NodeFull { held: 0, capacity: 0 });
+    assert!(bench.all_calls.is_empty(), "{:?}", bench.all_calls);
+}
