@@ -1,23 +1,18 @@
 //! What the plugin's CHECK, GC and STATUS rest on. Ids are those of the CNI conformance list.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use podwire_pool::settings::{Limits, Mode};
 use podwire_pool::{Answer, Cause, Input, OpId, RequestId, Settings, Snapshot, SnapshotSource};
 
 use crate::bench::{Bench, key, settings};
+use crate::scenes::address;
 
 fn booted(settings: Settings) -> Bench {
     let mut bench = Bench::new(settings);
     bench.see_metadata();
     bench.run();
     bench
-}
-
-fn address(bench: &Bench, request: u64) -> IpAddr {
-    let Some(Answer::Allocated { addresses, .. }) = bench.answer(request) else { panic!("no address") };
-    addresses[0]
 }
 
 fn see_described(bench: &mut Bench) {

@@ -9,13 +9,7 @@ use podwire_pool::{
 };
 
 use crate::bench::{Bench, key, settings};
-
-fn booted() -> Bench {
-    let mut bench = Bench::new(settings());
-    bench.see_metadata();
-    bench.run();
-    bench
-}
+use crate::scenes::booted;
 
 /// A sandbox that was deleted stays deleted; everything else may turn out well later.
 #[test]

@@ -8,19 +8,11 @@ use podwire_pool::{
 };
 
 use crate::bench::{Bench, eni, settings};
+use crate::scenes::{self, second};
 
-fn second() -> EniId {
-    EniId::new("eni-1")
-}
-
-/// A node with four pods, the last of them on a second ENI.
+/// A node with four pods, the last of them on a second ENI, at rest.
 fn grown() -> Bench {
-    let mut bench = Bench::new(settings());
-    bench.see_metadata();
-    for n in 1..=4 {
-        bench.add(n, &format!("pod-{n}"));
-        bench.run();
-    }
+    let mut bench = scenes::grown();
     bench.pass(60_000);
     bench
 }

@@ -10,6 +10,7 @@ use podwire_pool::{
 };
 
 use crate::bench::{Bench, eni, key, pod, settings};
+use crate::scenes::{describes, grow};
 
 /// A Describe that lists these alone, asked for before operation `as_of`.
 fn described(bench: &mut Bench, as_of: OpId, only: &[&str]) {
@@ -19,11 +20,7 @@ fn described(bench: &mut Bench, as_of: OpId, only: &[&str]) {
 
 /// A node that grew beyond its primary ENI.
 fn grown(bench: &mut Bench) {
-    bench.see_metadata();
-    for n in 1..=4 {
-        bench.add(n, &format!("pod-{n}"));
-        bench.run();
-    }
+    grow(bench);
     assert!(bench.pool.stats().enis >= 2);
 }
 
@@ -150,8 +147,6 @@ fn address_that_did_not_go_is_looked_at_again() {
     let kept = unassigned(&bench).first().copied().expect("something idle went back");
     let primary = EniId::new("eni-0");
     bench.enis.get_mut(&primary).expect("the primary").addresses.push(kept.ip());
-    let describes =
-        |bench: &Bench| bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Describe { .. })).count();
     let before = describes(&bench);
     bench.see_metadata();
     bench.pass(60_000);

@@ -25,6 +25,7 @@ mod recovery;
 mod requests;
 mod restarts;
 mod scarcity;
+mod scenes;
 mod shown;
 mod sightings;
 mod silence;

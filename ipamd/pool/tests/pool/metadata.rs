@@ -2,30 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use podwire_pool::{
-    Ec2Call, EniId, GrowthNow, HostChange, Input, ObservedEni, OpId, Snapshot, SnapshotSource,
-};
+use podwire_pool::{EniId, GrowthNow, HostChange, Input, ObservedEni, OpId, Snapshot, SnapshotSource};
 
 use crate::bench::{Bench, eni, settings};
-
-/// A node with four pods, the last of them on a second ENI.
-fn grown() -> Bench {
-    let mut bench = Bench::new(settings());
-    bench.see_metadata();
-    for n in 1..=4 {
-        bench.add(n, &format!("pod-{n}"));
-        bench.run();
-    }
-    bench
-}
-
-fn describes(bench: &Bench) -> usize {
-    bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Describe { .. })).count()
-}
-
-fn second() -> EniId {
-    EniId::new("eni-1")
-}
+use crate::scenes::{describes, grown, second};
 
 /// How often EC2 is asked because of metadata that differs so from what EC2 would say.
 fn asked_by(bench: &mut Bench, as_of: OpId, change: impl FnOnce(&mut BTreeMap<EniId, ObservedEni>)) -> usize {

@@ -4,14 +4,8 @@ use std::time::Duration;
 
 use podwire_pool::{Answer, Cause, Ec2Call, FailureClass, HostChange, Input, RequestId, Time};
 
-use crate::bench::{Bench, key, settings};
-
-fn booted() -> Bench {
-    let mut bench = Bench::new(settings());
-    bench.see_metadata();
-    bench.run();
-    bench
-}
+use crate::bench::{Bench, key};
+use crate::scenes::booted;
 
 fn refused(bench: &Bench, request: u64) -> Option<Cause> {
     match bench.answer(request)? {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use podwire_pool::settings::Limits;
-use podwire_pool::{Answer, DeviceIndex, Ec2Call, EniId, HostChange, OpId, Pool, Record, Settings};
+use podwire_pool::{DeviceIndex, Ec2Call, EniId, HostChange, OpId, Pool, Record, Settings};
 
 use crate::bench::{Bench, eni, key, pod, settings};
+use crate::scenes::{address, grown};
 
 /// A node of one ENI with three pods.
 fn full() -> Bench {
@@ -20,30 +21,12 @@ fn full() -> Bench {
     bench
 }
 
-/// A node with four pods, the last of them on a second ENI.
-fn grown() -> Bench {
-    let mut bench = Bench::new(settings());
-    bench.see_metadata();
-    for n in 1..=4 {
-        bench.add(n, &format!("pod-{n}"));
-        bench.run();
-    }
-    bench
-}
-
-fn held(bench: &Bench, request: u64) -> IpAddr {
-    match bench.answer(request) {
-        Some(Answer::Allocated { addresses, .. }) => addresses[0],
-        other => panic!("{other:?}"),
-    }
-}
-
 /// A crash may have come between a release and its flush: what cools is flushed again, what has cooled is not.
 #[test]
 fn addresses_that_still_cool_are_flushed_again_after_a_crash() {
     for (ms, flushes) in [(0, 1), (29_999, 1), (30_000, 0), (40_000, 0)] {
         let mut bench = full();
-        let address = held(&bench, 1);
+        let address = address(&bench, 1);
         bench.del(11, "pod-1");
         bench.run();
         bench.all_hosts.clear();
@@ -108,13 +91,13 @@ fn address_that_a_damaged_ledger_gives_twice_stays_with_the_first() {
     let twice = Record::Allocated {
         sandbox: key("pod-9"),
         pod: pod("pod-9"),
-        addresses: vec![held(&bench, 1)],
+        addresses: vec![address(&bench, 1)],
         at: bench.now,
     };
     let again = Record::Allocated {
         sandbox: key("pod-1"),
         pod: pod("pod-1"),
-        addresses: vec![held(&bench, 2)],
+        addresses: vec![address(&bench, 2)],
         at: bench.now,
     };
     let mut records = bench.log.clone();
@@ -129,7 +112,7 @@ fn address_that_a_damaged_ledger_gives_twice_stays_with_the_first() {
 #[test]
 fn last_holder_of_a_cooling_address_is_remembered() {
     let mut bench = full();
-    let address = held(&bench, 1);
+    let address = address(&bench, 1);
     bench.del(11, "pod-1");
     bench.run();
     bench.restart(bench.log.clone());

@@ -6,13 +6,7 @@ use podwire_pool::{
 };
 
 use crate::bench::{Bench, key, settings};
-
-fn booted() -> Bench {
-    let mut bench = Bench::new(settings());
-    bench.see_metadata();
-    bench.run();
-    bench
-}
+use crate::scenes::booted;
 
 /// Programs read these names: they never change.
 #[test]

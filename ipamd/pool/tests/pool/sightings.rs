@@ -10,34 +10,15 @@ use podwire_pool::{
 };
 
 use crate::bench::{Bench, eni, settings};
+use crate::scenes::{self, address, describes, second};
 
 /// A node with four pods, the last of them on a second ENI, at rest.
 fn grown() -> Bench {
-    let mut bench = Bench::new(settings());
-    bench.see_metadata();
-    for n in 1..=4 {
-        bench.add(n, &format!("pod-{n}"));
-        bench.run();
-    }
+    let mut bench = scenes::grown();
     bench.pass(60_000);
     assert_eq!(bench.pool.stats().enis, 2);
     bench.causes.clear();
     bench
-}
-
-fn describes(bench: &Bench) -> usize {
-    bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Describe { .. })).count()
-}
-
-fn second() -> EniId {
-    EniId::new("eni-1")
-}
-
-fn held(bench: &Bench, request: u64) -> IpAddr {
-    match bench.answer(request) {
-        Some(Answer::Allocated { addresses, .. }) => addresses[0],
-        other => panic!("{other:?}"),
-    }
 }
 
 fn state_of(bench: &Bench, ip: IpAddr) -> Option<AddressState> {
@@ -102,7 +83,7 @@ fn address_that_is_listed_again_is_used_again() {
 #[test]
 fn address_of_a_pod_that_ec2_does_not_list_is_kept_until_the_pod_is_gone() {
     let mut bench = grown();
-    let ip = held(&bench, 1);
+    let ip = address(&bench, 1);
     lose(&mut bench, ip);
     bench.describe();
     bench.pass(31_000);
@@ -232,7 +213,7 @@ fn addresses_of_a_lost_answer_are_used_without_a_rest() {
     primary.addresses.push(IpAddr::from([10, 0, 7, 1]));
     bench.ec2_holds = false;
     bench.pass(2_000);
-    assert_eq!(held(&bench, 1), IpAddr::from([10, 0, 7, 1]));
+    assert_eq!(address(&bench, 1), IpAddr::from([10, 0, 7, 1]));
 }
 
 /// An address that somebody else assigned to our ENI may have been in use until now: it rests before a pod gets it.
