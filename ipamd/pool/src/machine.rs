@@ -272,7 +272,7 @@ impl Pool {
                 at(eni.termination_retry.wait(now));
                 at(eni.learned_slots.map(|(_, until)| until));
                 at(eni.doubt.map(|d| d.since.after(crate::tuning::DOUBT_COUNTS)));
-                at(self.idle_from(eni));
+                at(self.empty_from(eni));
             }
         }
         if !self.stopping {

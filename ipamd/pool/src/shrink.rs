@@ -80,13 +80,17 @@ impl Pool {
             && eni.ec2_op.is_none()
             && eni.host_op.is_none()
             && eni.doubt.is_none()
-            && now.since(eni.since) >= self.tuning.quiet
+            && now >= self.idle_from(eni)
     }
 
-    /// When an ENI that carries nothing counts as idle. What carries something is told by its excess.
-    pub(crate) fn idle_from(&self, eni: &Eni) -> Option<Time> {
-        let empty = eni.role == Role::Secondary && eni.counts.slots == 0;
-        empty.then(|| eni.since.after(self.tuning.quiet))
+    /// When an ENI of which nothing is used counts as idle.
+    fn idle_from(&self, eni: &Eni) -> Time {
+        eni.since.after(self.tuning.quiet)
+    }
+
+    /// When an ENI that carries nothing may go. What carries something is told by its excess.
+    pub(crate) fn empty_from(&self, eni: &Eni) -> Option<Time> {
+        (eni.role == Role::Secondary && eni.counts.slots == 0).then(|| self.idle_from(eni))
     }
 
     fn take_from(&self, surplus: &mut Surplus, slot: Slot, free: u32) {
