@@ -86,8 +86,9 @@ fn add_on_a_running_pod_fails_and_changes_nothing() {
         let runtime = runtime();
         let sandbox = runtime.sandbox(stage, "c1", "p");
         let _ = runtime.add(&sandbox).result();
-        // Without IPv6: its duplicate address detection may end between the two looks.
-        let inside = || sandbox.ns.run("ip link; ip -4 addr; ip route; ip neigh show nud permanent");
+        // IPv6's duplicate address detection may end between the two looks.
+        let look = || sandbox.ns.run("ip addr; ip route; ip neigh show nud permanent");
+        let inside = || look().replace(" tentative", "");
         let before = (kernel_state(stage), inside());
         assert_eq!(runtime.add(&sandbox).code(), 4);
         assert_eq!((kernel_state(stage), inside()), before);
@@ -395,7 +396,9 @@ fn add_forty_at_once() {
     on_stage(|stage| {
         let addresses: Vec<String> = (1..=40).map(|i| format!("10.0.0.{i}")).collect();
         let daemon = FakeIpamd::start(&addresses.iter().map(String::as_str).collect::<Vec<_>>());
-        let runtime = runtime();
+        let mut runtime = runtime();
+        // This daemon deletes one link after the other: forty take their time on a slow machine.
+        runtime.conf["podwireDelTimeoutMs"] = 120_000.into();
         let sandboxes: Vec<_> =
             (0..40).map(|i| runtime.sandbox(stage, &format!("c{i}"), &format!("p{i}"))).collect();
         let spawn = |verb: &str| -> Vec<_> {
@@ -413,9 +416,7 @@ fn add_forty_at_once() {
             podwire_netns::runtime::wait(child).silent();
         }
         assert!(no_pod_links(stage));
-        // This daemon deletes one link after the other: on a slow machine the last DELs do not wait that long.
-        let held = daemon.state().held.len();
-        assert!(held <= pending(), "{held} addresses held, {} releases left pending", pending());
+        assert!(daemon.state().held.is_empty());
     });
 }
 
