@@ -30,14 +30,16 @@ impl Clock {
     /// The clock of this machine, now.
     #[must_use]
     pub fn this() -> Self {
-        let ms = |id| {
+        let ns = |id| {
             let at = clock_gettime(id);
-            at.tv_sec.saturating_mul(1000).saturating_add(at.tv_nsec / 1_000_000)
+            i128::from(at.tv_sec) * 1_000_000_000 + i128::from(at.tv_nsec)
         };
-        let now = ms(ClockId::Boottime);
+        let now = ns(ClockId::Boottime);
+        // Subtracted before either is rounded, or two tellings of one moment differ by the two roundings.
+        let booted = (ns(ClockId::Realtime) - now).div_euclid(1_000_000);
         Self::This {
-            now: Time::from_ms(u64::try_from(now).unwrap_or(0)),
-            booted_unix_ms: ms(ClockId::Realtime).saturating_sub(now),
+            now: Time::from_ms(u64::try_from(now / 1_000_000).unwrap_or(0)),
+            booted_unix_ms: i64::try_from(booted).unwrap_or(i64::MAX),
         }
     }
 
