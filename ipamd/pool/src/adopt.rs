@@ -1,5 +1,6 @@
 //! What EC2 says it gave us: sound blocks enter the pool, the rest is named and left alone.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -91,15 +92,15 @@ impl Pool {
         }
     }
 
-    /// What is known elsewhere is doubtful as well: nothing of it is handed out until a Describe has told.
+    /// What is known elsewhere is doubtful as well: nothing of it is handed out until a Describe lists it once only.
     fn contradict(&mut self, now: Time, net: IpNetwork) {
-        let Some(other) = self.ledger.overlapping(net) else { return };
-        let Some(slot) = self.ledger.block(other).filter(|b| b.suspect.is_none()).map(|b| b.slot) else {
-            return;
-        };
-        self.ledger.change_block(other, |b| b.suspect = Some(now));
-        self.note_doubt(now, slot);
-        self.describing.want(now.after(DESCRIBE_LAG));
+        for other in self.ledger.all_overlapping(net) {
+            let trusted = self.ledger.block(other).filter(|b| b.suspect.is_none());
+            let Some(slot) = trusted.map(|b| b.slot) else { continue };
+            self.ledger.change_block(other, |b| b.suspect = Some(now));
+            self.note_doubt(now, slot);
+            self.describing.want(now.after(DESCRIBE_LAG));
+        }
     }
 
     /// Why a block cannot be what it claims to be.
@@ -128,4 +129,25 @@ pub(crate) fn size_of(net: &IpNetwork) -> u32 {
 pub(crate) fn nets_of(seen: &ObservedEni) -> Vec<IpNetwork> {
     let singles = seen.addresses.iter().map(|ip| IpNetwork::from(*ip));
     singles.chain(seen.prefixes.iter().copied()).collect()
+}
+
+/// What is listed on two ENIs, be it as an address here and in a prefix there.
+pub(crate) fn listed_twice(enis: &[ObservedEni]) -> BTreeSet<IpNetwork> {
+    let of_eni = |(n, seen)| nets_of(seen).into_iter().filter(|net| is_sound(*net)).map(move |net| (net, n));
+    let mut all: Vec<(IpNetwork, usize)> = enis.iter().enumerate().flat_map(of_eni).collect();
+    // A prefix comes before what it contains.
+    all.sort_unstable_by_key(|(net, n)| (net.ip(), net.prefix(), *n));
+    let mut twice = BTreeSet::new();
+    let mut widest: Option<(IpNetwork, usize)> = None;
+    for (net, n) in all {
+        match widest {
+            Some((wide, of)) if wide.contains(net.ip()) => {
+                if of != n {
+                    twice.extend([wide, net]);
+                }
+            }
+            Some(_) | None => widest = Some((net, n)),
+        }
+    }
+    twice
 }

@@ -83,6 +83,7 @@ impl Action {
             | About::AddSources { .. }
             | About::RemoveSources { .. }
             | About::RemoveEni { .. }
+            | About::Forget { .. }
             | About::Flush { .. } => None,
         }
     }

@@ -70,6 +70,20 @@ impl Pool {
         self.ledger.enis().any(|(other, e)| other != slot && same(e))
     }
 
+    /// The host forgets an ENI that is gone from here. Once EC2 gives its addresses to another ENI, the host must not send
+    /// them out by a device that is no more; where another ENI has its place by now, the host has forgotten it already.
+    pub(crate) fn forget_on_host(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
+        let gone = self.ledger.eni(slot).filter(|eni| eni.configured && !self.displaced(slot));
+        let Some((eni, card, device)) = gone.map(|eni| (eni.id.clone(), eni.card, eni.device)) else {
+            return;
+        };
+        if let Some(eni) = self.ledger.eni_mut(slot) {
+            eni.configured = false;
+        }
+        let op = self.ops.open(About::Forget { eni: eni.clone(), card, device }, now, None);
+        out.push(Effect::Host { op, change: HostChange::RemoveEni { eni, card, device } });
+    }
+
     fn go_detach(&mut self, slot: Slot) {
         if let Some(eni) = self.ledger.eni_mut(slot) {
             eni.configured = false;
@@ -80,7 +94,10 @@ impl Pool {
     fn configure(&self, slot: Slot) -> Option<(About, HostChange)> {
         let eni = self.ledger.eni(slot)?;
         let same = |e: &Eni| e.card == eni.card && e.device == eni.device && e.host_op.is_some();
-        if self.ledger.enis().any(|(other, e)| other != slot && !e.staying() && same(e)) {
+        let forgets = |about: &About| matches!(about, About::Forget { card, device, .. } if *card == eni.card && *device == eni.device);
+        if self.ledger.enis().any(|(other, e)| other != slot && !e.staying() && same(e))
+            || self.ops.any(forgets)
+        {
             // The one before at this place is just being taken away: what comes first must end first.
             return None;
         }
@@ -111,7 +128,10 @@ impl Pool {
         }
         let elsewhere: BTreeSet<IpNetwork> =
             self.ledger.enis().flat_map(|(_, other)| other.dropping.iter().copied()).collect();
-        let nets: Vec<IpNetwork> = eni.adding.difference(&elsewhere).copied().collect();
+        let free = |net: &&IpNetwork| {
+            !elsewhere.iter().any(|other| net.contains(other.ip()) || other.contains(net.ip()))
+        };
+        let nets: Vec<IpNetwork> = eni.adding.iter().filter(free).copied().collect();
         if nets.is_empty() {
             return None;
         }
@@ -154,6 +174,12 @@ impl Pool {
                 }
             }
             About::RemoveEni { slot } => self.unhosted(now, slot, outcome, out),
+            About::Forget { eni, .. } => {
+                // The device is gone, and an address that another ENI gets is taken from it: nothing depends on this.
+                if let Err(reason) = outcome {
+                    self.complain(host_cause(&eni, &reason), out);
+                }
+            }
             About::Flush { address, tries } => {
                 let cooling =
                     self.ledger.address(address).is_some_and(|a| matches!(a.state, State::Cooling { .. }));

@@ -129,6 +129,14 @@ impl Ledger {
         net.iter().find_map(|ip| self.addresses.get(&ip)).map(|address| address.block)
     }
 
+    /// All blocks that share an address with this network.
+    pub(crate) fn all_overlapping(&self, net: IpNetwork) -> BTreeSet<IpNetwork> {
+        if !is_sound(net) {
+            return BTreeSet::new();
+        }
+        net.iter().filter_map(|ip| self.addresses.get(&ip)).map(|address| address.block).collect()
+    }
+
     /// Enters a block; addresses held by a known sandbox stay held, the others start in `state`. What EC2 never assigns
     /// in one piece is no block, whoever says so: a damaged ledger must not make us count a million addresses.
     pub(crate) fn add_block(&mut self, slot: Slot, net: IpNetwork, state: &State, now: Time) {

@@ -98,6 +98,8 @@ impl Pool {
         eni.retry.clear();
         eni.changed = now;
         eni.attached_at = now;
+        // Whoever did not see it asked before this.
+        eni.missing = None;
         eni.wants_termination = true;
         let record = eni.record();
         self.gates.action(Action::Attach).clear();
@@ -325,7 +327,7 @@ impl Pool {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let id = eni.id.clone();
         self.journal.note(Record::EniGone { eni: id.clone() });
-        self.settle_created(&id);
+        self.settle_all(&id);
         self.describing.lately_gone.insert(id, now);
         self.ledger.remove_eni(slot);
     }
@@ -361,8 +363,17 @@ impl Pool {
 
     /// Settles the creates of an ENI.
     fn settle_created(&mut self, id: &EniId) {
-        let made = self.intents.iter().filter(|(_, i)| i.create.is_some() && i.eni.as_ref() == Some(id));
-        for op in made.map(|(op, _)| *op).collect::<Vec<_>>() {
+        self.settle_where(|intent| intent.create.is_some() && intent.eni.as_ref() == Some(id));
+    }
+
+    /// Nothing is in doubt any more about an ENI that is no longer known.
+    pub(crate) fn settle_all(&mut self, id: &EniId) {
+        self.settle_where(|intent| intent.eni.as_ref() == Some(id));
+    }
+
+    fn settle_where(&mut self, fits: impl Fn(&Intent) -> bool) {
+        let over = self.intents.iter().filter(|(_, intent)| fits(intent));
+        for op in over.map(|(op, _)| *op).collect::<Vec<_>>() {
             self.settle_intent(op);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnetwork::IpNetwork;
 
 use crate::address::{BlockState, State};
-use crate::adopt::nets_of;
+use crate::adopt::{listed_twice, nets_of};
 use crate::cause::Cause;
 use crate::effect::Effect;
 use crate::eni::{Eni, Exit, Missing, Role, Slot, Stage, is_primary, role_of};
@@ -19,15 +19,17 @@ use crate::tuning::{BOOTED_LATELY, DESCRIBE_LAG, GONE_AFTER, METADATA_DOUBT_EVER
 
 /// How old the eyes are that saw something.
 #[derive(Debug, Clone, Copy)]
-struct Sight {
+struct Sight<'a> {
     now: Time,
     /// When it was asked for: it may show an even earlier state, by EC2's lag.
     asked: Time,
     /// Results of later operations are not in it.
     as_of: OpId,
+    /// What it lists on two ENIs.
+    twice: &'a BTreeSet<IpNetwork>,
 }
 
-impl Sight {
+impl Sight<'_> {
     /// Whether it surely shows everything up to `moment`.
     fn shows(&self, moment: Time) -> bool {
         self.asked >= moment.after(DESCRIBE_LAG)
@@ -45,7 +47,7 @@ impl Pool {
         also: Option<&[EniId]>,
         out: &mut Vec<Effect>,
     ) {
-        let sight = Sight { now, asked, as_of };
+        let sight = Sight { now, asked, as_of, twice: &listed_twice(enis) };
         let first = !self.observed && self.first_boot;
         for seen in enis {
             match self.ledger.slot_of(&seen.id) {
@@ -125,7 +127,7 @@ impl Pool {
     }
 
     /// A known ENI as EC2 describes it.
-    fn merge(&mut self, sight: Sight, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
+    fn merge(&mut self, sight: Sight<'_>, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
         self.merge_role(sight, slot, seen, out);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         if !eni.ours() {
@@ -149,6 +151,8 @@ impl Pool {
         let away = !seen.attached && seen.attachment.is_none();
         if seen.attached || eni.stage != Stage::Attached {
             eni.missing = None;
+        } else if let Some(missing) = &mut eni.missing {
+            missing.exists = true;
         }
         match eni.stage {
             Stage::Created if seen.attached => {
@@ -187,11 +191,12 @@ impl Pool {
     }
 
     /// What the tags say of its owner.
-    fn merge_role(&mut self, sight: Sight, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
+    fn merge_role(&mut self, sight: Sight<'_>, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
         if self.planted(Bug::TakesForeign) {
             return;
         }
         let role = role_of(seen, &self.settings);
+        let elsewhere = seen.instance.as_ref().is_some_and(|instance| *instance != self.settings.instance);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
         match (eni.role, role) {
             (Role::Unverified, Role::Secondary | Role::Borrowed) => {
@@ -210,7 +215,10 @@ impl Pool {
                 let record = Record::Eni(eni.record());
                 self.journal.note(record);
             }
-            (Role::Secondary | Role::Borrowed, Role::Foreign) if seen.attached && eni.staying() => {
+            // One that others attached elsewhere is theirs on its way out, too: neither detached there nor deleted.
+            (Role::Secondary | Role::Borrowed, Role::Foreign)
+                if elsewhere || (seen.attached && eni.staying()) =>
+            {
                 eni.role = role;
                 // After a restart whatever is in the ledger counts as ours.
                 self.journal.note(Record::EniGone { eni: eni.id.clone() });
@@ -233,15 +241,15 @@ impl Pool {
     }
 
     /// The blocks of a known ENI of ours, compared by content.
-    fn merge_blocks(&mut self, sight: Sight, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
+    fn merge_blocks(&mut self, sight: Sight<'_>, slot: Slot, seen: &ObservedEni, out: &mut Vec<Effect>) {
         let listed: BTreeSet<IpNetwork> = nets_of(seen).into_iter().collect();
         let Some(eni) = self.ledger.eni(slot) else { return };
         let known: Vec<IpNetwork> = eni.blocks.iter().copied().collect();
         let busy = eni.ec2_op.is_some();
         for net in known {
             if listed.contains(&net) {
-                // Not what this very Describe put in doubt: it lists the address on another ENI, too.
-                if self.ledger.block(net).is_some_and(|b| b.suspect.is_some_and(|since| since < sight.now)) {
+                if !sight.twice.contains(&net) && self.ledger.block(net).is_some_and(|b| b.suspect.is_some())
+                {
                     self.ledger.change_block(net, |b| b.suspect = None);
                 }
             } else {
@@ -277,7 +285,7 @@ impl Pool {
 
     /// A Describe does not list a block: out of use at once, forgotten only when a later one misses it too and nobody
     /// uses it.
-    fn miss_block(&mut self, sight: Sight, slot: Slot, net: IpNetwork, out: &mut Vec<Effect>) {
+    fn miss_block(&mut self, sight: Sight<'_>, slot: Slot, net: IpNetwork, out: &mut Vec<Effect>) {
         let Some(block) = self.ledger.block(net) else { return };
         if !sight.shows(block.since) {
             self.describing.want(block.since.after(DESCRIBE_LAG));
@@ -310,7 +318,7 @@ impl Pool {
     }
 
     /// A Describe does not list a known ENI.
-    fn miss(&mut self, sight: Sight, slot: Slot, also: Option<&[EniId]>, out: &mut Vec<Effect>) {
+    fn miss(&mut self, sight: Sight<'_>, slot: Slot, also: Option<&[EniId]>, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
         if sight.as_of < eni.touched || eni.ec2_op.is_some() || !sight.shows(eni.changed.max(eni.since)) {
             if eni.ours() {
@@ -321,9 +329,16 @@ impl Pool {
             }
             return;
         }
-        let asked_for = also.is_some_and(|ids| ids.contains(&eni.id));
+        let eni_id = eni.id.clone();
+        let asked_for = also.is_some_and(|ids| ids.contains(&eni_id));
         match (eni.role, eni.stage) {
-            (Role::Foreign | Role::Unverified, _) => self.ledger.remove_eni(slot),
+            (Role::Foreign | Role::Unverified, _) => {
+                if eni.counts.idle() {
+                    self.forget_on_host(sight.now, slot, out);
+                }
+                self.settle_all(&eni_id);
+                self.ledger.remove_eni(slot);
+            }
             (_, Stage::Created | Stage::Leaving(Exit::Delete)) if asked_for => {
                 let since = self.missing_since(sight, slot, false);
                 if sight.asked < since.after(GONE_AFTER) {
@@ -342,7 +357,7 @@ impl Pool {
     /// EC2 says that an ENI is not attached here: out of use at once; forgotten only when nobody uses it and a later Describe
     /// still does not list it (design D1: never forget, never erase evidence). Once shown as detached it is somewhere, so that
     /// an answer without it begins the wait anew.
-    fn suspect_eni(&mut self, sight: Sight, slot: Slot, exists: bool, out: &mut Vec<Effect>) {
+    fn suspect_eni(&mut self, sight: Sight<'_>, slot: Slot, exists: bool, out: &mut Vec<Effect>) {
         let known = self.ledger.eni(slot).is_some_and(|eni| eni.missing.is_some());
         let since = self.missing_since(sight, slot, exists);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
@@ -357,11 +372,14 @@ impl Pool {
         } else if idle && exists && eni.role == Role::Secondary && eni.staying() {
             // Somebody detached it: what is left of it goes.
             eni.missing = None;
-            eni.ever_attached = false;
-            eni.configured = false;
             eni.attachment = None;
+            self.forget_on_host(sight.now, slot, out);
+            if let Some(eni) = self.ledger.eni_mut(slot) {
+                eni.ever_attached = false;
+            }
             self.mark_leaving(slot);
         } else if idle && !exists && eni.role != Role::Primary {
+            self.forget_on_host(sight.now, slot, out);
             self.eni_gone(sight.now, slot);
         } else {
             self.describing.want(sight.now.after(METADATA_DOUBT_EVERY));
@@ -369,7 +387,7 @@ impl Pool {
     }
 
     /// Notes that EC2 does not show an ENI as attached here. Returns since when what it says of it has been so.
-    fn missing_since(&mut self, sight: Sight, slot: Slot, exists: bool) -> Time {
+    fn missing_since(&mut self, sight: Sight<'_>, slot: Slot, exists: bool) -> Time {
         let Some(eni) = self.ledger.eni_mut(slot) else { return sight.now };
         let since = match eni.missing {
             Some(missing) if exists || !missing.exists => missing.since,
@@ -380,7 +398,7 @@ impl Pool {
     }
 
     /// ENIs whose doubt this Describe is young enough to end.
-    fn lift_doubts(&mut self, sight: Sight) {
+    fn lift_doubts(&mut self, sight: Sight<'_>) {
         for slot in self.ledger.slots() {
             let Some(eni) = self.ledger.eni_mut(slot) else { continue };
             let Some(doubt) = eni.doubt else {
@@ -403,7 +421,7 @@ impl Pool {
     }
 
     /// ENIs that may have been created: found by now, or not made.
-    fn settle_creates(&mut self, sight: Sight) {
+    fn settle_creates(&mut self, sight: Sight<'_>) {
         let doubted = self.intents.iter().filter(|(_, i)| i.create.is_some());
         let doubted: Vec<(OpId, Time)> = doubted.filter_map(|(op, i)| Some((*op, i.doubted?))).collect();
         for (op, since) in doubted {

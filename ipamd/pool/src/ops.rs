@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use crate::effect::{Ec2Call, GrowBy};
 use crate::eni::Slot;
-use crate::ids::{EniId, GroupId, InstanceId, OpId, SubnetId};
+use crate::ids::{DeviceIndex, EniId, GroupId, InstanceId, NetworkCard, OpId, SubnetId};
 use crate::settings::Mode;
 use crate::time::Time;
 use crate::tuning::PREFIX_SIZE;
@@ -73,13 +73,19 @@ pub(crate) enum About {
     RemoveEni {
         slot: Slot,
     },
+    /// What the host has of an ENI that is gone, at this place.
+    Forget {
+        eni: EniId,
+        card: NetworkCard,
+        device: DeviceIndex,
+    },
     Flush {
         address: IpAddr,
         tries: u32,
     },
 }
 
-crate::text::variants!(About { Assign { slot, by }, Unassign { slot, nets }, Create { subnet, with }, Attach { slot }, Terminate { slot }, Detach { slot }, Delete { slot }, SetGroups { slot, groups }, Tag { slot }, DescribeSubnets, FindDetached, DescribeInstances { ids }, DeleteLeak { eni }, Describe { also }, Configure { slot, sources }, AddSources { slot, nets }, RemoveSources { slot, nets }, RemoveEni { slot }, Flush { address, tries } });
+crate::text::variants!(About { Assign { slot, by }, Unassign { slot, nets }, Create { subnet, with }, Attach { slot }, Terminate { slot }, Detach { slot }, Delete { slot }, SetGroups { slot, groups }, Tag { slot }, DescribeSubnets, FindDetached, DescribeInstances { ids }, DeleteLeak { eni }, Describe { also }, Configure { slot, sources }, AddSources { slot, nets }, RemoveSources { slot, nets }, RemoveEni { slot }, Forget { eni, card, device }, Flush { address, tries } });
 
 impl About {
     /// Whether it is a step of the search for what dead nodes left behind.
@@ -108,6 +114,7 @@ impl About {
             | Self::DescribeInstances { .. }
             | Self::DeleteLeak { .. }
             | Self::Describe { .. }
+            | Self::Forget { .. }
             | Self::Flush { .. } => None,
         }
     }

@@ -204,6 +204,7 @@ impl Pool {
             | About::AddSources { .. }
             | About::RemoveSources { .. }
             | About::RemoveEni { .. }
+            | About::Forget { .. }
             | About::Flush { .. } => {}
         }
     }

@@ -30,3 +30,4 @@ mod shown;
 mod sightings;
 mod silence;
 mod total;
+mod vanished;

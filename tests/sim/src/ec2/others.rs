@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use podwire_pool::{
-    AttachmentId, DeviceIndex, Ec2Answer, EniId, FailureClass, GroupId, GrowBy, InstanceId, NetworkCard,
-};
+use podwire_pool::{AttachmentId, Ec2Answer, EniId, FailureClass, GroupId, GrowBy, InstanceId, NetworkCard};
 
 use super::{Ec2, TrueEni};
 use crate::world::Tampering;
@@ -61,7 +59,7 @@ impl Ec2 {
     }
 
     /// Somebody does something to an ENI of ours; gives the addresses concerned.
-    pub fn tamper(&mut self, which: usize, how: Tampering) -> Option<(DeviceIndex, Vec<IpAddr>)> {
+    pub fn tamper(&mut self, which: usize, how: Tampering) -> Option<Vec<IpAddr>> {
         let whole = how == Tampering::Detach;
         let ours: Vec<EniId> = self
             .enis
@@ -70,20 +68,19 @@ impl Ec2 {
             .map(|e| e.seen.id.clone())
             .collect();
         let chosen = ours.get(which % ours.len().max(1))?;
-        let device = self.enis.get(chosen)?.seen.place.as_ref()?.1;
         match how {
             Tampering::Detach => {
                 let victim = self.enis.get_mut(chosen)?;
                 victim.seen.place = None;
                 let nets = victim.seen.prefixes.iter().flat_map(IpNetwork::iter);
-                Some((device, victim.seen.singles.iter().copied().chain(nets).collect()))
+                Some(victim.seen.singles.iter().copied().chain(nets).collect())
             }
             Tampering::Unassign => {
                 let victim = self.enis.get_mut(chosen)?;
                 let ip = victim.seen.singles.pop_first()?;
                 let subnet = victim.seen.subnet.clone();
                 self.put_back(&subnet, &[IpNetwork::from(ip)]);
-                Some((device, vec![ip]))
+                Some(vec![ip])
             }
             Tampering::Assign => {
                 if self.enis.get(chosen)?.slots() >= self.slots_per_eni {
@@ -92,7 +89,7 @@ impl Ec2 {
                 let subnet = self.enis.get(chosen)?.seen.subnet.clone();
                 let nets = self.grant(&subnet, GrowBy::Addresses(1), false).ok()?;
                 self.enter(chosen, &nets);
-                Some((device, Vec::new()))
+                Some(Vec::new())
             }
             Tampering::Move => {
                 let subnet = self.enis.get(chosen)?.seen.subnet.clone();
@@ -105,7 +102,7 @@ impl Ec2 {
                 }
                 let ip = self.enis.get_mut(chosen)?.seen.singles.pop_first()?;
                 self.enis.get_mut(other)?.seen.singles.insert(ip);
-                Some((device, vec![ip]))
+                Some(vec![ip])
             }
         }
     }

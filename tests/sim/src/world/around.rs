@@ -89,30 +89,20 @@ impl World {
         self.verdict(allowed)?;
         self.ec2.remember(self.now);
         let at = self.now.saturating_sub(age);
-        let outcome = self.ec2.execute(op, call, at, partial).map_err(failure);
-        if outcome.is_ok()
-            && let Ec2Call::Detach { .. } = call
-        {
-            let here: Vec<_> =
-                self.ec2.enis.values().filter_map(|e| e.seen.place.as_ref().map(|(_, d)| *d)).collect();
-            self.host.devices.retain(|device, _| here.contains(device));
-        }
-        Ok(outcome)
+        Ok(self.ec2.execute(op, call, at, partial).map_err(failure))
     }
 
     pub(super) fn tamper(&mut self, which: usize, how: Tampering) {
         self.ec2.remember(self.now);
-        let Some((device, taken)) = self.ec2.tamper(which, how) else { return };
+        let Some(taken) = self.ec2.tamper(which, how) else { return };
         self.marks.reach(match how {
             Tampering::Detach => "ENI detached by others",
             Tampering::Unassign => "address unassigned by others",
             Tampering::Assign => "address assigned by others",
             Tampering::Move => "address moved by others",
         });
+        // The device vanishes; what the host was told of it stays until it is told otherwise.
         self.oracle.tampered.extend(taken);
-        if how == Tampering::Detach {
-            self.host.devices.remove(&device);
-        }
     }
 
     pub(super) fn do_late(&mut self, op: OpId) -> Result<(), Violation> {
