@@ -100,6 +100,8 @@ fn layout_is_switched_live_both_ways_and_the_node_handed_back() {
     let Worker { node, daemon, .. } = here;
     let one_each: Vec<Pod> = proof::one_per_eni(&lab, &pods, &node).into_values().cloned().collect();
     assert!(one_each.len() >= 2, "pods on two ENIs");
+    // The first packets of a link may be lost.
+    one_each.iter().for_each(|pod| pod.ping(there.address).expect("pods talk"));
     let floods: Vec<Child> =
         one_each.iter().flat_map(|pod| [flood(pod, there.address), flood(&there, pod.address)]).collect();
 

@@ -190,7 +190,11 @@ fn damage_is_repaired(node: &Node, damage: &str, part: &str) {
     let (before, told) = (state(node), log(node).matches("drift repaired").count());
     sh(node, damage);
     let began = Instant::now();
-    let right = wait_for(PATIENCE, damage, || Ok((state(node) == before).then(|| began.elapsed())));
+    let right = wait_for(PATIENCE, damage, || {
+        // A look is a dozen processes; what it finds right was right when it began.
+        let at = began.elapsed();
+        Ok((state(node) == before).then_some(at))
+    });
     let took = right
         .map_err(|error| {
             let after = state(node);
@@ -347,17 +351,20 @@ fn churn_of_pods_is_no_drift_and_costs_little() {
         .expect("a node");
     let warm = worker.add_pods("warm", 10).expect("pods");
     delete(&warm).expect("DEL");
-    let before = (cpu(&worker.daemon, None), cpu(&worker.daemon, Some("hostnet")));
+    // Time that a hypervisor steals counts, too: the median round tells.
+    let mut rounds = Vec::new();
     for round in 0..10 {
+        let before = cpu(&worker.daemon, Some("hostnet"));
         let pods = worker.add_pods(&format!("pod-{round}"), 10).expect("pods");
         delete(&pods).expect("DEL");
+        rounds.push(cpu(&worker.daemon, Some("hostnet")).saturating_sub(before));
     }
-    let after = (cpu(&worker.daemon, None), cpu(&worker.daemon, Some("hostnet")));
-    let (daemon, watching) = (after.0 - before.0, after.1 - before.1);
+    rounds.sort_unstable();
+    let median = rounds[rounds.len() / 2];
     eprintln!(
-        "100 ADD and DEL: daemon {daemon} ms of processor time, of which host networking and its watch {watching} ms"
+        "10 ADD and DEL: {median} ms of processor time for host networking and its watch; all: {rounds:?}"
     );
-    assert!(watching <= 400, "{watching} ms for 100 pods");
+    assert!(median <= 40, "{median} ms for 10 pods: {rounds:?}");
     let text = log(&worker.node);
     assert!(!text.contains("drift repaired"), "{text}");
     let one = pod::add(&worker.node, "last").expect("a pod");

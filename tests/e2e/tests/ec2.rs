@@ -91,8 +91,9 @@ fn c26_late_device_delays_its_addresses_and_no_others() {
     let late: Vec<&Pod> =
         pods.iter().filter(|p| proof::device_of(&lab, p).is_ok_and(|(_, d)| d > 0)).collect();
     assert!(!late.is_empty() && began.elapsed() >= Duration::from_secs(3));
-    assert!(late.iter().all(|pod| pod.took >= Duration::from_secs(2)), "given before its device was there");
-    assert!(pods.iter().any(|pod| pod.took < Duration::from_secs(2)), "others did not wait for it");
+    // An ADD begins up to two seconds after the call that attaches the ENI: its namespace has to be made first.
+    assert!(late.iter().all(|pod| pod.took >= Duration::from_secs(1)), "given before its device was there");
+    assert!(pods.iter().any(|pod| pod.took < Duration::from_secs(1)), "others did not wait for it");
     // To another node: what stays on this one leaves by no ENI.
     let other = self::worker(&lab, "n2", Mode::Secondary, &[]);
     let far = other.add_pods("far", 1).expect("a pod elsewhere");

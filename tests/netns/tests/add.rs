@@ -333,6 +333,8 @@ fn add_with_closed_stdout_takes_everything_back() {
         let daemon = FakeIpamd::start(&["10.0.0.101"]);
         let runtime = runtime();
         let sandbox = runtime.sandbox(stage, "c1", "p");
+        // Nobody reads by the time there is a result.
+        daemon.state().delay = Duration::from_millis(300);
         let mut child = runtime.spawn(&runtime.env("ADD", &sandbox), &runtime.conf.to_string());
         drop(child.stdout.take());
         assert!(!child.wait().expect("ended").success());

@@ -40,7 +40,7 @@ fn taken_over_pod_goes_on_and_goes_without_a_trace() {
         let ns = stage.netns("old");
         let link = incumbents_pod(stage, &ns, "web-0", "10.0.1.101", Some(2));
         let address: IpAddr = "10.0.1.101".parse().expect("an address");
-        ns.run("ping -n -q -c 1 -W 2 10.0.9.9");
+        ns.run("ping -n -q -c 3 -i 0.2 -W 2 10.0.9.9");
 
         let unmarked = node.unmarked_links().expect("listed");
         let found = unmarked.iter().find(|l| l.name == link).expect("the incumbent's pod is seen");

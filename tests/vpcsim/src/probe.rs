@@ -12,6 +12,8 @@ use crate::ns::Namespaces;
 /// How long a probe waits for what should come at once. Our choice: generous on a busy machine, short enough for
 /// probes that must fail.
 pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a probe that must succeed waits. Our choice: beyond TCP's first repetitions of a lost packet, after 1 and 3 s.
+const SURE: Duration = Duration::from_secs(5);
 
 /// Sends `count` echo requests of `size` bytes payload that must not be fragmented; whether all were answered.
 ///
@@ -45,7 +47,7 @@ pub fn ping(from: &Namespaces, source: Option<IpAddr>, to: IpAddr, size: u16) ->
 /// # Errors
 /// The namespace is gone.
 pub fn tcp(from: &Namespaces, to: SocketAddr) -> anyhow::Result<bool> {
-    Ok(from.enter(|| greeting(to))?.is_ok())
+    Ok(from.enter(|| greeting(to, PATIENCE))?.is_ok())
 }
 
 /// The address (and port) by which an [`Echo`] or the internet host sees a caller.
@@ -53,13 +55,13 @@ pub fn tcp(from: &Namespaces, to: SocketAddr) -> anyhow::Result<bool> {
 /// # Errors
 /// It cannot be reached from there.
 pub fn seen_as(from: &Namespaces, to: SocketAddr) -> anyhow::Result<SocketAddr> {
-    from.enter(|| greeting(to))?.with_context(|| format!("cannot reach {to}"))
+    from.enter(|| greeting(to, SURE))?.with_context(|| format!("cannot reach {to}"))
 }
 
 /// Connects, reads who it is taken for, and has a line echoed.
-fn greeting(to: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn greeting(to: SocketAddr, patience: Duration) -> anyhow::Result<SocketAddr> {
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
     let mut lines = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     lines.read_line(&mut line)?;

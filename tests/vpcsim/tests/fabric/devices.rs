@@ -115,6 +115,9 @@ fn everything_ends_with_its_owner_and_handles_only_fail() {
     let inodes =
         [node.namespaces(), fabric.namespaces(), bench.internet.namespaces(), &pod.namespaces().unwrap()]
             .map(|namespaces| namespaces.network_inode().unwrap());
+    // Held open, so that no other test's namespace gets one of these numbers before the last look.
+    let held = namespaces_held(&inodes);
+    assert_eq!(held.len(), inodes.len());
     assert_eq!(ns::keepers().unwrap().iter().filter(|keeper| keeper.lab == name("end")).count(), 3);
     node.power_off();
     assert!(!daemon.wait().unwrap().success(), "killed with its node");
@@ -124,6 +127,20 @@ fn everything_ends_with_its_owner_and_handles_only_fail() {
     assert!(node.command("true").spawn().is_err());
     let left = inodes.iter().filter(|inode| occupied(**inode)).count();
     assert_eq!(left, 0, "processes are left in its namespaces");
+    drop(held);
+}
+
+/// Handles on these network namespaces, by a process in each.
+fn namespaces_held(inodes: &[u64]) -> Vec<fs::File> {
+    use std::os::unix::fs::MetadataExt as _;
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let open = processes.filter_map(|process| fs::File::open(process.path().join("ns/net")).ok());
+    let mut held: Vec<(u64, fs::File)> =
+        open.filter_map(|file| Some((file.metadata().ok()?.ino(), file))).collect();
+    held.retain(|(inode, _)| inodes.contains(inode));
+    held.sort_by_key(|(inode, _)| *inode);
+    held.dedup_by_key(|(inode, _)| *inode);
+    held.into_iter().map(|(_, file)| file).collect()
 }
 
 /// Whether a process is in this network namespace.
