@@ -4,7 +4,9 @@ pub(crate) mod rules;
 
 use crate::nft::read::{Seen, SeenChain, SeenSet};
 use crate::nft::transaction::{Step, key_type, set_flags, tag};
-use crate::plan::ruleset::{Chain, Element, Ruleset, SETS_OF_ENIS as SETS, Set, arrival_chain, eni_chain};
+use crate::plan::ruleset::{
+    ADDRESSES, Chain, Element, PREFIXES, Ruleset, SETS_OF_ENIS as SETS, Set, arrival_chain, eni_chain,
+};
 use std::collections::BTreeSet;
 
 /// What to do with chains and elements of ENIs that have not been named yet.
@@ -117,7 +119,10 @@ fn elements(set: &Set, seen: Option<&SeenSet>, wanted: &Ruleset, strangers: Stra
     let removed: Vec<Element> = present
         .difference(&set.elements)
         .filter(|e| {
-            strangers == Strangers::Remove || !of_a_stranger(e, set, wanted) || collides(set, e, &added)
+            strangers == Strangers::Remove
+                || !of_a_stranger(e, set, wanted)
+                || collides(set, e, &added)
+                || hides_a_prefix(set, e, wanted)
         })
         .cloned()
         .collect();
@@ -138,9 +143,18 @@ fn of_a_stranger(element: &Element, set: &Set, wanted: &Ruleset) -> bool {
 
 /// Whether an element's keys meet those of elements to be added.
 fn collides(set: &Set, element: &Element, added: &[Element]) -> bool {
-    let covers = |e: &Element, key: [u8; 4]| e.key <= key && e.end.is_none_or(|end| key < end);
     let meet = |a: &Element| set.interval && (covers(a, element.key) || covers(element, a.key));
     added.iter().any(|a| a.key == element.key || meet(a))
+}
+
+/// Whether a single address would be found before the prefix around it, which belongs to an ENI that has been named.
+fn hides_a_prefix(set: &Set, element: &Element, wanted: &Ruleset) -> bool {
+    let prefixes = wanted.sets.iter().filter(|s| s.name == PREFIXES).flat_map(|s| &s.elements);
+    set.name == ADDRESSES && prefixes.into_iter().any(|prefix| covers(prefix, element.key))
+}
+
+fn covers(range: &Element, key: [u8; 4]) -> bool {
+    range.key <= key && range.end.is_none_or(|end| key < end)
 }
 
 /// The steps that take one ENI out of what was seen, whatever else is there.

@@ -13,6 +13,7 @@ mod pods;
 mod prune;
 mod repair;
 mod rules;
+mod sources;
 
 pub use change::{Change, Part};
 pub use drift::{Noticed, Waker, Watch};
@@ -31,10 +32,8 @@ use crate::nft::read;
 use crate::nft::transaction::{Step, commit};
 use crate::numbers::{EniSlot, RP_FILTER_LOOSE};
 use crate::plan::ruleset::{self, Placed};
-use crate::plan::{EniConfig, Layout, NodeConfig};
+use crate::plan::{EniConfig, NodeConfig};
 use crate::sysctl;
-use ipnetwork::IpNetwork;
-use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An ENI that has been set up, and its device.
@@ -116,29 +115,6 @@ impl NodeNet {
         Ok(())
     }
 
-    /// Adds addresses or prefixes that EC2 has assigned to an ENI: what pods may send from through it.
-    ///
-    /// # Errors
-    /// The ENI has not been set up, or the kernel refuses the change.
-    pub fn add_sources(&mut self, slot: EniSlot, nets: &[IpNetwork]) -> Result<(), HostError> {
-        let sources = &mut self.ready(slot)?.config.sources;
-        let new: Vec<IpNetwork> = nets.iter().copied().filter(|n| !sources.contains(n)).collect();
-        sources.extend(&new);
-        self.change_sources(slot, &new, Step::AddElements)?;
-        self.forget_rules(&new)
-    }
-
-    /// Takes addresses or prefixes of an ENI away.
-    ///
-    /// # Errors
-    /// The ENI has not been set up, or the kernel refuses the change.
-    pub fn remove_sources(&mut self, slot: EniSlot, nets: &[IpNetwork]) -> Result<(), HostError> {
-        let sources = &mut self.ready(slot)?.config.sources;
-        let gone: Vec<IpNetwork> = nets.iter().copied().filter(|n| sources.contains(n)).collect();
-        sources.retain(|n| !gone.contains(n));
-        self.change_sources(slot, &gone, Step::DeleteElements)
-    }
-
     /// Removes everything of an ENI that is being detached. An unknown ENI is no error.
     ///
     /// # Errors
@@ -157,30 +133,6 @@ impl NodeNet {
 
     fn ready(&mut self, slot: EniSlot) -> Result<&mut Ready, HostError> {
         self.enis.get_mut(&slot).ok_or(HostError::UnknownEni(slot))
-    }
-
-    /// One small transaction; where the table is not as remembered, the whole comparison.
-    fn change_sources(
-        &mut self,
-        slot: EniSlot,
-        nets: &[IpNetwork],
-        step: fn(&'static str, Vec<ruleset::Element>) -> Step,
-    ) -> Result<(), HostError> {
-        let by_rules = self.node.as_ref().is_some_and(|(node, _)| node.layout == Layout::Compat);
-        let Some(mark) = slot.mark().filter(|_| !by_rules && !slot.is_primary() && !nets.is_empty()) else {
-            return Ok(());
-        };
-        let maps =
-            ruleset::source_elements(mark, nets).into_iter().filter(|(_, elements)| !elements.is_empty());
-        let steps: Vec<Step> = maps.map(|(map, elements)| step(map, elements)).collect();
-        match commit(&mut self.filter, &steps) {
-            Ok(()) => {
-                self.note(Part::Ruleset, format!("changed the sources of ENI chain {mark}"));
-                Ok(())
-            }
-            Err(error) if error.is_absent() || error.errno() == Some(Errno::EXIST) => self.sync_ruleset(),
-            Err(error) => Err(error).during(|| format!("change the sources of ENI chain {mark}")),
-        }
     }
 
     /// Brings MTU, reverse-path filter and state of an ENI's device to what they should be.

@@ -338,3 +338,36 @@ fn rules_of_the_incumbents_own_pods_stay_and_are_not_doubled() {
         assert_eq!(fabric.spoofed(), 0);
     });
 }
+
+/// An address of an ENI that others detached, now another one's: its pod's rule leads by the one named last, whichever slot
+/// is the lower.
+#[test]
+fn rules_follow_an_address_from_an_eni_that_is_gone() {
+    for given in ["10.0.1.101/32", "10.0.1.96/28", "10.0.1.65/32"] {
+        on_stage(move |stage| {
+            let (fabric, mut node) = ready_node(stage);
+            fabric.attach(2, "02:00:00:00:00:03", "10.0.1.1", "10.0.1.13");
+            let slot = EniSlot { card: 0, device: 2 };
+            let third = podwire_hostnet::EniConfig {
+                slot,
+                mac: [2, 0, 0, 0, 0, 3],
+                primary: [10, 0, 1, 13].into(),
+                ..second_eni(&[])
+            };
+            node.apply_node(&config(Layout::Compat)).expect("node");
+            node.apply_eni(&third, PATIENCE).expect("ENI");
+            stage.run("ip link del eth1");
+            let address = if given == "10.0.1.65/32" { PREFIXED } else { OTHER };
+            // One that was wired before the news came, and is led the old way.
+            let _early = add(stage, "early", address, Some(SECOND));
+            node.add_sources(slot, &[podwire_netns::node::net(given)]).expect("added");
+            let wanted: BTreeSet<String> =
+                [format!("512: from all to {address} lookup main"), format!("1536: from {address} lookup 3")]
+                    .into();
+            assert_eq!(rules_of_pods(stage), wanted, "{given}");
+            node.apply_node(&config(Layout::Compat)).expect("node");
+            assert_eq!(rules_of_pods(stage), wanted, "{given}, applied again");
+            assert!(!sources_in_nft(stage));
+        });
+    }
+}

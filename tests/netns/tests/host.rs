@@ -1,5 +1,8 @@
 //! The node's side: rules, ENIs, ruleset, deletion of links, against the kernel.
 
+#[path = "host/sources.rs"]
+mod sources;
+
 use podwire_hostnet::features::{self, Wanted};
 use podwire_hostnet::pod::{self, PodWiring};
 use podwire_hostnet::{Attachment, Doomed, EniConfig, EniSlot, HostError, NodeNet, probe};
@@ -150,34 +153,6 @@ fn restart_keeps_what_belongs_to_enis_not_named_yet() {
         assert!(!stage.run("ip rule").contains("lookup 2 "), "no such ENI");
         assert!(!stage.run("nft list table ip podwire").contains("eni-2"));
         assert!(restarted.prune().expect("pruned"));
-    });
-}
-
-/// An address that EC2 moved to another ENI while the daemon was away follows.
-#[test]
-fn sources_follow_an_address_to_another_eni() {
-    on_stage(|stage| {
-        let (fabric, mut node) = ready_node(stage);
-        fabric.attach(2, "02:00:00:00:00:03", "10.0.1.1", "10.0.1.13");
-        let third = EniConfig {
-            slot: EniSlot { card: 0, device: 2 },
-            mac: [2, 0, 0, 0, 0, 3],
-            primary: [10, 0, 1, 13].into(),
-            ..second_eni(&["10.0.1.64/28"])
-        };
-        node.apply_eni(&second_eni(&["10.0.1.101/32"]), SHORT).expect("ENI");
-        node.apply_eni(&third, SHORT).expect("ENI");
-        let map = stage.run("nft list map ip podwire addresses; nft list map ip podwire prefixes");
-        assert!(
-            map.contains("10.0.1.64/28 : jump eni-3") && map.contains("10.0.1.101 : jump eni-2"),
-            "{map}"
-        );
-        // Without knowing of the removal first.
-        let mut restarted = NodeNet::open().expect("sockets");
-        restarted.apply_node(&node_config()).expect("node");
-        restarted.apply_eni(&second_eni(&SOURCES), SHORT).expect("ENI");
-        let map = stage.run("nft list map ip podwire addresses; nft list map ip podwire prefixes");
-        assert!(map.contains("10.0.1.64/28 : jump eni-2") && !map.contains("eni-3"), "{map}");
     });
 }
 

@@ -18,7 +18,8 @@ const STACKED: [&str; 8] = ["vlan", "macvlan", "macvtap", "ipvlan", "bridge", "b
 
 impl NodeNet {
     /// Makes one ENI usable: waits for its device, then MTU, reverse-path filter, address, table, rules, ruleset. Of the
-    /// primary ENI only the sources are taken note of: `main` leads there.
+    /// primary ENI only the sources are taken note of: `main` leads there. Another ENI that had these sources has them no
+    /// longer.
     ///
     /// # Errors
     /// The slot has no packet mark, the device does not appear in time, or the kernel refuses a change.
@@ -35,6 +36,8 @@ impl NodeNet {
         }
         let link = await_device(&mut self.route, eni.mac, until)?;
         self.sync_device(eni, &link)?;
+        // What it took from others leaves the kernel with the comparison.
+        self.take_from_others(eni.slot, &eni.sources);
         self.enis.insert(eni.slot, Ready { config: eni.clone(), device: link.index });
         self.sync_paths()?;
         self.forget_rules(&eni.sources)

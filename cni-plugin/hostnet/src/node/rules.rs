@@ -63,12 +63,6 @@ impl NodeNet {
         Ok(pods.flat_map(|pod| pod.addresses).map(|address| (address, self.slot_of(address))).collect())
     }
 
-    /// The ENI that carries an address, where it has been named.
-    fn slot_of(&self, address: IpAddr) -> Option<EniSlot> {
-        let carries = |nets: &[IpNetwork]| nets.iter().any(|net| net.contains(address));
-        self.enis.iter().find(|(_, ready)| carries(&ready.config.sources)).map(|(slot, _)| *slot)
-    }
-
     fn add_rules(&mut self, wanted: &Wanted, seen: &[SeenRule]) -> Result<(), HostError> {
         let mut edits: Vec<Edit> = wanted
             .missing(seen)
