@@ -52,6 +52,8 @@ pub struct NodeNet {
     /// What names of running pods' links start with that were made under another setting.
     older_prefixes: BTreeSet<String>,
     enis: BTreeMap<EniSlot, Ready>,
+    /// ENIs of which something could not be removed. Apart from the others: a repair would bring them back.
+    leaving: BTreeMap<EniSlot, Ready>,
     strangers: Strangers,
     made: Made,
 }
@@ -68,6 +70,7 @@ impl NodeNet {
             node: None,
             older_prefixes: BTreeSet::new(),
             enis: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             strangers: Strangers::Keep,
             made: Made::default(),
         })
@@ -118,9 +121,10 @@ impl NodeNet {
     /// Removes everything of an ENI that is being detached. An unknown ENI is no error.
     ///
     /// # Errors
-    /// The kernel refuses a change; the rest has been removed.
+    /// The kernel refuses a change; the rest has been removed, and the next call ends it.
     pub fn remove_eni(&mut self, slot: EniSlot) -> Result<(), HostError> {
-        let Some(ready) = self.enis.remove(&slot) else { return Ok(()) };
+        let known = self.enis.remove(&slot).or_else(|| self.leaving.remove(&slot));
+        let Some(ready) = known else { return Ok(()) };
         if slot.is_primary() || self.node.is_none() {
             return Ok(());
         }
@@ -128,6 +132,9 @@ impl NodeNet {
         failures.extend(self.remove_rules_of(slot).err());
         failures.extend(self.remove_ruleset_of(slot, &ready).err());
         failures.extend(self.remove_routes_of(slot).err());
+        if !failures.is_empty() {
+            self.leaving.insert(slot, ready);
+        }
         several(failures)
     }
 

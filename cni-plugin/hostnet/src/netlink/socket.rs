@@ -22,9 +22,6 @@ const DUMP_TRIES: u32 = 10;
 /// How long the kernel may take over one answer. *Source*: our choice; requests are served before `send` returns.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A message type that no kernel knows, to have it refuse something.
-const KIND_UNKNOWN: u16 = 0xfff;
-
 /// Why a netlink exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
@@ -196,7 +193,7 @@ impl Socket {
             self.sequence = self.sequence.wrapping_add(1);
             let flags = if index + 1 == count { NLM_F_ACK } else { 0 };
             probe::note(message.kind(), false);
-            let message = if probe::refuses() { Message::new(KIND_UNKNOWN, 0) } else { message };
+            let message = if probe::refuses() { unknown() } else { message };
             bytes.extend_from_slice(&message.finish(self.sequence, flags));
         }
         self.send(&bytes)?;
@@ -255,7 +252,9 @@ impl Socket {
         let mut bytes = Vec::new();
         for (message, flags) in batch {
             self.sequence = self.sequence.wrapping_add(1);
-            awaited += usize::from(flags & NLM_F_ACK != 0);
+            let answered = flags & NLM_F_ACK != 0;
+            awaited += usize::from(answered);
+            let message = if answered && probe::refuses() { unknown() } else { message };
             bytes.extend_from_slice(&message.finish(self.sequence, flags));
         }
         let count = self.sequence.wrapping_sub(first);
@@ -385,6 +384,12 @@ pub(crate) fn wait_any(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<usiz
             Err(errno) => return Err(failed("wait")(errno.into())),
         }
     }
+}
+
+/// A message of a type that no kernel knows, to have it refuse something. With the four bytes that follow every header in
+/// netfilter: shorter messages are passed over there.
+fn unknown() -> Message {
+    Message::new(0xfff, 0).raw(&[0; 4])
 }
 
 fn until(deadline: Instant) -> Timespec {

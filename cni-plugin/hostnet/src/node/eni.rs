@@ -38,6 +38,7 @@ impl NodeNet {
         self.sync_device(eni, &link)?;
         // What it took from others leaves the kernel with the comparison.
         self.take_from_others(eni.slot, &eni.sources);
+        self.leaving.remove(&eni.slot);
         self.enis.insert(eni.slot, Ready { config: eni.clone(), device: link.index });
         self.sync_paths()?;
         self.forget_rules(&eni.sources)

@@ -13,6 +13,7 @@ use crate::plan::Layout;
 use crate::plan::ruleset::{self, Element};
 use ipnetwork::IpNetwork;
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 impl NodeNet {
@@ -22,18 +23,20 @@ impl NodeNet {
     /// # Errors
     /// The ENI has not been set up, or the kernel refuses the change.
     pub fn add_sources(&mut self, slot: EniSlot, nets: &[IpNetwork]) -> Result<(), HostError> {
-        let sources = &mut self.ready(slot)?.config.sources;
+        let sources = &self.ready(slot)?.config.sources;
         let new: Vec<IpNetwork> = nets.iter().copied().filter(|n| !sources.contains(n)).collect();
-        sources.extend(&new);
-        if self.take_from_others(slot, nets) {
-            self.sync_paths()?;
-        } else if self.strangers == Strangers::Keep {
-            // What lies in a prefix may lead to an ENI that has not been named; the kernel does not refuse that.
-            self.sync_ruleset()?;
-        } else {
-            self.change_sources(slot, &new, Step::AddElements)?;
-        }
-        self.forget_rules(&new)
+        self.or_as_before(|net| {
+            let met = net.take_from_others(slot, nets);
+            net.ready(slot)?.config.sources.extend(&new);
+            match net.strangers {
+                _ if met => net.sync_paths(),
+                // What lies in a prefix may lead to an ENI that has not been named; the kernel does not refuse that.
+                Strangers::Keep => net.sync_ruleset(),
+                Strangers::Remove => net.change_sources(slot, &new, Step::AddElements),
+            }
+        })?;
+        // Not only of the new ones: this may be all that failed the last time.
+        self.forget_rules(nets)
     }
 
     /// Takes addresses or prefixes of an ENI away.
@@ -41,10 +44,28 @@ impl NodeNet {
     /// # Errors
     /// The ENI has not been set up, or the kernel refuses the change.
     pub fn remove_sources(&mut self, slot: EniSlot, nets: &[IpNetwork]) -> Result<(), HostError> {
-        let sources = &mut self.ready(slot)?.config.sources;
+        let sources = &self.ready(slot)?.config.sources;
         let gone: Vec<IpNetwork> = nets.iter().copied().filter(|n| sources.contains(n)).collect();
-        sources.retain(|n| !gone.contains(n));
-        self.change_sources(slot, &gone, Step::DeleteElements)
+        self.or_as_before(|net| {
+            net.ready(slot)?.config.sources.retain(|n| !gone.contains(n));
+            net.change_sources(slot, &gone, Step::DeleteElements)
+        })
+    }
+
+    /// Makes a change of sources; where it fails, memory is put back as it was, so that the next try finds it still to do.
+    fn or_as_before(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<(), HostError>,
+    ) -> Result<(), HostError> {
+        let before: BTreeMap<EniSlot, Vec<IpNetwork>> =
+            self.enis.iter().map(|(slot, ready)| (*slot, ready.config.sources.clone())).collect();
+        let outcome = change(self);
+        if outcome.is_err() {
+            for (slot, sources) in before {
+                self.ready(slot)?.config.sources = sources;
+            }
+        }
+        outcome
     }
 
     /// Forgets of every other ENI what these networks, just named for this one, show to be its no longer. Returns whether

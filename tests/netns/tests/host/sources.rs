@@ -1,6 +1,6 @@
-//! What pods may send from, and by which ENI: an address leads one way.
+//! What pods may send from, and by which ENI: an address leads one way, and what failed is done when it is asked for again.
 
-use podwire_hostnet::{EniConfig, EniSlot, NodeNet, Part};
+use podwire_hostnet::{EniConfig, EniSlot, NodeNet, Part, probe};
 use podwire_netns::node::{Fabric, SECOND, net, node_config, ready_node, second_eni};
 use podwire_netns::{Stage, on_stage};
 use serde_json::Value;
@@ -121,4 +121,75 @@ fn sources_given_to_the_primary_eni_lead_nowhere_else() {
         assert_eq!(ways(stage), set(&["10.0.1.64/28 : jump eni-3"]));
         stands(stage, &mut node);
     });
+}
+
+/// What the kernel refused once is done when it is asked for again.
+#[test]
+fn sources_refused_once_are_changed_the_second_time() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = node_of_three(stage, &["10.0.1.101/32"], &["10.0.1.64/28"]);
+        let before = ways(stage);
+        // One that is free, and one that is another ENI's so far.
+        for (moved, steps) in [("10.0.1.102/32", 1), ("10.0.1.101/32", 2)] {
+            for step in 0..steps {
+                probe::refuse_after(Some(step));
+                let refused = node.add_sources(THIRD, &[net(moved)]);
+                probe::refuse_after(None);
+                refused.expect_err("refused");
+                assert_eq!(ways(stage), before, "{moved}, message {step} refused");
+                stands(stage, &mut node);
+            }
+        }
+        let more = [net("10.0.1.102/32"), net("10.0.1.101/32")];
+        node.add_sources(THIRD, &more).expect("added");
+        let with = ["10.0.1.101 : jump eni-3", "10.0.1.102 : jump eni-3", "10.0.1.64/28 : jump eni-3"];
+        assert_eq!(ways(stage), set(&with));
+        probe::refuse_after(Some(0));
+        let refused = node.remove_sources(THIRD, &more);
+        probe::refuse_after(None);
+        refused.expect_err("refused");
+        assert_eq!(ways(stage), set(&with));
+        stands(stage, &mut node);
+        node.remove_sources(THIRD, &more).expect("removed");
+        assert_eq!(ways(stage), set(&["10.0.1.64/28 : jump eni-3"]));
+    });
+}
+
+/// Whatever step of the removal the kernel refuses, the next one ends it; a repair in between brings nothing back.
+#[test]
+fn remove_eni_refused_once_is_ended_the_second_time() {
+    for repaired in [false, true] {
+        on_stage(move |stage| {
+            let (_fabric, mut node) = node_of_three(stage, &["10.0.1.101/32"], &["10.0.1.64/28"]);
+            let mut steps = 0..;
+            while steps.next().is_some_and(|step| refused_at(step, stage, &mut node, repaired)) {}
+            assert!(!left_of_second(stage));
+            assert!(steps.start > 10, "only {} messages", steps.start);
+        });
+    }
+}
+
+fn left_of_second(stage: &Stage) -> bool {
+    let seen = stage.run("ip rule; nft list table ip podwire");
+    let routes = stage.run("ip route show table 2 2>/dev/null || true");
+    seen.contains("lookup 2 ") || seen.contains("eni-2") || !routes.is_empty()
+}
+
+/// Removes the second ENI with this message refused, and sets it up again; false when there were not so many.
+fn refused_at(step: u32, stage: &Stage, node: &mut NodeNet, repaired: bool) -> bool {
+    assert!(left_of_second(stage), "nothing to remove");
+    probe::refuse_after(Some(step));
+    let refused = node.remove_eni(SECOND);
+    probe::refuse_after(None);
+    if refused.is_ok() {
+        return false;
+    }
+    if repaired {
+        let repair = node.repair(&Part::ALL.into_iter().collect(), &mut |_| Vec::new());
+        assert!(repair.failures.is_empty(), "{:?}", repair.failures);
+    }
+    node.remove_eni(SECOND).expect("removed");
+    assert!(!left_of_second(stage), "message {step} refused, then removed again");
+    node.apply_eni(&second_eni(&["10.0.1.101/32"]), SHORT).expect("ENI");
+    true
 }
