@@ -4,6 +4,7 @@ pub(crate) mod rules;
 
 use crate::nft::read::{Seen, SeenChain, SeenSet};
 use crate::nft::transaction::{Step, key_type, set_flags, tag};
+use crate::nft::uapi::{NFT_SET_INTERVAL, NFT_SET_MAP, TYPE_IPADDR};
 use crate::plan::ruleset::{
     ADDRESSES, Chain, Element, PREFIXES, Ruleset, SETS_OF_ENIS as SETS, Set, arrival_chain, eni_chain,
 };
@@ -73,7 +74,7 @@ fn amend(wanted: &Ruleset, seen: &Seen, strangers: Strangers) -> Vec<Step> {
         steps.extend(chain.rules.iter().map(|r| Step::AddRule(chain.name.clone(), r.clone())));
     }
     for set in &wanted.sets {
-        steps.extend(elements(set, seen.sets.get(set.name), wanted, strangers));
+        steps.extend(elements(set, seen, wanted, strangers));
     }
     steps.extend(stale_sets(wanted, seen));
     steps.extend(stale_chains.into_iter().map(Step::DeleteChain));
@@ -112,10 +113,13 @@ pub(crate) fn number_of(chain: &str) -> Option<u32> {
     chain.strip_prefix("eni-").or_else(|| chain.strip_prefix("arrival-"))?.parse().ok()
 }
 
-fn elements(set: &Set, seen: Option<&SeenSet>, wanted: &Ruleset, strangers: Strangers) -> Vec<Step> {
+fn elements(set: &Set, seen: &Seen, wanted: &Ruleset, strangers: Strangers) -> Vec<Step> {
     let nothing = BTreeSet::new();
-    let present = seen.map_or(&nothing, |s| &s.elements);
-    let added: Vec<Element> = set.elements.difference(present).cloned().collect();
+    let present = seen.sets.get(set.name).map_or(&nothing, |s| &s.elements);
+    let mut added: Vec<Element> = set.elements.difference(present).cloned().collect();
+    if strangers == Strangers::Keep {
+        carry_over(&mut added, set, seen, wanted);
+    }
     let removed: Vec<Element> = present
         .difference(&set.elements)
         .filter(|e| {
@@ -130,6 +134,38 @@ fn elements(set: &Set, seen: Option<&SeenSet>, wanted: &Ruleset, strangers: Stra
         (!elements.is_empty()).then(|| make(set.name, elements))
     };
     step(Step::DeleteElements, removed).into_iter().chain(step(Step::AddElements, added)).collect()
+}
+
+/// Adds what an older table leads to ENIs that have not been named yet, from maps of other names that are about to go: their
+/// pods keep their way out through an upgrade. What meets something of the present maps has found another ENI meanwhile.
+fn carry_over(added: &mut Vec<Element>, set: &Set, seen: &Seen, wanted: &Ruleset) {
+    let known = |name: &str| wanted.sets.iter().any(|s| s.name == name);
+    let older = seen.sets.iter().filter(|(name, s)| !known(name) && leads_addresses(s));
+    let present = seen.sets.get(set.name).into_iter().flat_map(|s| &s.elements);
+    let taken: Vec<Element> = set.elements.iter().chain(present).cloned().collect();
+    for (map, element) in older.flat_map(|(_, s)| s.elements.iter().map(|e| placed(e, s))) {
+        let strangers =
+            element.jump.as_deref().is_some_and(of_an_eni) && of_a_stranger(&element, set, wanted);
+        let met = collides(set, &element, &taken) || hides_a_prefix(set, &element, wanted);
+        // Two older maps may hold the same.
+        if map == set.name && strangers && !met && !collides(set, &element, added) {
+            added.push(element);
+        }
+    }
+}
+
+fn leads_addresses(set: &SeenSet) -> bool {
+    set.flags & NFT_SET_MAP != 0 && set.key_type == TYPE_IPADDR && set.key_len == 4
+}
+
+/// The map in which an element of an older one belongs, by its width, and its form there.
+fn placed(element: &Element, older: &SeenSet) -> (&'static str, Element) {
+    let behind = u32::from_be_bytes(element.key).checked_add(1).map(u32::to_be_bytes);
+    if older.flags & NFT_SET_INTERVAL == 0 || element.end == behind {
+        (ADDRESSES, Element { end: None, ..element.clone() })
+    } else {
+        (PREFIXES, element.clone())
+    }
 }
 
 /// Whether an element belongs to an ENI that has not been named yet. Elements without a jump say nothing about their

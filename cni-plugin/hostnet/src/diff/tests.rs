@@ -178,3 +178,58 @@ fn a_moved_address_is_taken_from_a_stranger() {
     let jumps: Vec<_> = after.sets["addresses"].elements.iter().map(|e| e.jump.clone()).collect();
     assert_eq!(jumps, [Some("eni-3".to_owned())]);
 }
+
+/// The table of an older daemon: one map of ranges for single addresses and prefixes.
+fn older_table(enis: &[EniConfig]) -> Seen {
+    let target = wanted(&node(false, true), enis);
+    let mut seen = applied(None, &ruleset(&target, None, Strangers::Remove)).expect("a table");
+    let single = seen.sets.remove("addresses").expect("a map").elements;
+    let mut sources = seen.sets.remove("prefixes").expect("a map");
+    let behind = |key: [u8; 4]| (u32::from_be_bytes(key) + 1).to_be_bytes();
+    sources.elements.extend(single.into_iter().map(|e| Element { end: Some(behind(e.key)), ..e }));
+    seen.sets.insert("sources".into(), sources);
+    seen.chains.get_mut("egress").expect("a chain").tags.push("looks into sources".into());
+    seen
+}
+
+proptest! {
+    /// An upgrade takes no pod's way out, however many of the ENIs have been named, and does not bring back what was given
+    /// to another ENI meanwhile.
+    #[test]
+    fn sources_of_an_older_table_are_carried_over(before in world(), named in 0usize..4) {
+        let enis: Vec<EniConfig> = before.2.iter().map(|(device, hosts)| eni(*device, hosts)).collect();
+        let seen = older_table(&enis);
+        let some = wanted(&node(false, true), &enis[..named.min(enis.len())]);
+        let after = applied(Some(&seen), &ruleset(&some, Some(&seen), Strangers::Keep)).expect("a table");
+        let all = wanted(&node(false, true), &enis);
+        let built = applied(None, &ruleset(&all, None, Strangers::Remove)).expect("a table");
+        for map in ["addresses", "prefixes"] {
+            prop_assert_eq!(&after.sets[map].elements, &built.sets[map].elements);
+        }
+        prop_assert!(!after.sets.contains_key("sources"));
+        prop_assert_eq!(ruleset(&some, Some(&after), Strangers::Keep), []);
+        prop_assert_eq!(ruleset(&all, Some(&after), Strangers::Remove), []);
+    }
+}
+
+/// The address of an ENI not named yet, in an older table; then the same with an ENI that has it now, alone or in a prefix.
+#[test]
+fn an_older_tables_address_stays_unless_another_eni_has_it() {
+    let held =
+        EniConfig { sources: vec!["10.0.1.101/32".parse().expect("a network")], ..eni(1, &BTreeSet::new()) };
+    let seen = older_table(&[held]);
+    for (now, jump) in [(None, "eni-2"), (Some("10.0.1.101/32"), "eni-3"), (Some("10.0.1.96/28"), "eni-3")] {
+        let named: Vec<EniConfig> = now
+            .map(|net| EniConfig {
+                sources: vec![net.parse().expect("a network")],
+                ..eni(2, &BTreeSet::new())
+            })
+            .into_iter()
+            .collect();
+        let target = wanted(&node(false, true), &named);
+        let after = applied(Some(&seen), &ruleset(&target, Some(&seen), Strangers::Keep)).expect("a table");
+        let maps = ["addresses", "prefixes"].map(|map| &after.sets[map].elements);
+        let jumps: Vec<_> = maps.into_iter().flatten().map(|e| e.jump.as_deref()).collect();
+        assert_eq!(jumps, [Some(jump)], "{now:?}");
+    }
+}

@@ -76,6 +76,33 @@ fn sources_follow_an_address_to_another_eni() {
     });
 }
 
+/// The table of a daemon that kept single addresses and prefixes in one map: an upgrade takes no pod's way out before its
+/// ENI is named.
+#[test]
+fn sources_of_an_older_table_stay_through_an_upgrade() {
+    on_stage(|stage| {
+        let (_fabric, node) = ready_node(stage);
+        drop(node);
+        let before = ways(stage);
+        stage.run(
+            "nft -f - <<'E'
+add map ip podwire sources { type ipv4_addr : verdict; flags interval; }
+add element ip podwire sources { 10.0.1.101 : jump eni-2, 10.0.1.64/28 : jump eni-2 }
+flush chain ip podwire egress
+add rule ip podwire egress ip saddr vmap @sources
+delete map ip podwire addresses
+delete map ip podwire prefixes
+E",
+        );
+        let mut upgraded = NodeNet::open().expect("sockets");
+        upgraded.apply_node(&node_config()).expect("node");
+        assert_eq!(ways(stage), before);
+        assert!(!stage.run("nft list table ip podwire").contains("sources"));
+        upgraded.apply_eni(&second_eni(&["10.0.1.101/32"]), SHORT).expect("ENI");
+        assert_eq!(ways(stage), set(&["10.0.1.101 : jump eni-2"]));
+    });
+}
+
 /// An ENI that others detached is still remembered when EC2 assigns what it had to another one: single on single, prefix
 /// around single, single out of a prefix, prefix on prefix.
 #[test]
