@@ -329,7 +329,8 @@ fn rules_of_the_incumbents_own_pods_stay_and_are_not_doubled() {
         let rules: Value = stage.json("ip -j rule");
         let of_it = |key: &str| rules.as_array().into_iter().flatten().filter(|r| r[key] == OTHER).count();
         assert_eq!((of_it("dst"), of_it("src")), (1, 1), "{rules}");
-        old.run("ping -n -q -c 1 -W 2 10.0.9.9");
+        // The first packets of a new link may be lost, as above.
+        old.run("ping -n -q -c 5 -i 0.1 -W 1 10.0.9.9");
         // Into the other layout they go with the setting up of their ENI.
         node.apply_node(&config(Layout::Constant)).expect("node");
         node.apply_eni(&second_eni(&SOURCES), PATIENCE).expect("ENI");
