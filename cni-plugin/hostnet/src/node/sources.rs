@@ -6,6 +6,7 @@
 
 use super::{NodeNet, Part, Strangers};
 use crate::error::{During, HostError};
+use crate::netlink::link::{self, Key};
 use crate::netlink::route::is_host;
 use crate::nft::transaction::{Step, commit};
 use crate::numbers::EniSlot;
@@ -21,8 +22,9 @@ impl NodeNet {
     /// them has them no longer.
     ///
     /// # Errors
-    /// The ENI has not been set up, or the kernel refuses the change.
+    /// The ENI has not been set up, its device is gone, or the kernel refuses the change.
     pub fn add_sources(&mut self, slot: EniSlot, nets: &[IpNetwork]) -> Result<(), HostError> {
+        self.has_device(slot)?;
         let sources = &self.ready(slot)?.config.sources;
         let new: Vec<IpNetwork> = nets.iter().copied().filter(|n| !sources.contains(n)).collect();
         self.or_as_before(|net| {
@@ -50,6 +52,16 @@ impl NodeNet {
             net.ready(slot)?.config.sources.retain(|n| !gone.contains(n));
             net.change_sources(slot, &gone, Step::DeleteElements)
         })
+    }
+
+    /// *Why asked for*: EC2 may assign to an ENI that others have just detached; no pod is to get such an address.
+    fn has_device(&mut self, slot: EniSlot) -> Result<(), HostError> {
+        let (device, mac) = self.ready(slot).map(|ready| (ready.device, ready.config.mac))?;
+        match self.route.request(link::get(Key::Index(device))) {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_absent() => Err(HostError::NoDevice { mac }),
+            Err(error) => Err(error).during(|| format!("find the device of ENI {slot:?}")),
+        }
     }
 
     /// Makes a change of sources; where it fails, memory is put back as it was, so that the next try finds it still to do.

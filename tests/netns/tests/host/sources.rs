@@ -137,6 +137,19 @@ fn sources_of_an_eni_that_is_gone_lead_to_the_one_named_last() {
     }
 }
 
+/// EC2 assigned to an ENI that others had just detached: the address is not taken for one that works.
+#[test]
+fn sources_of_an_eni_without_device_are_refused() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = node_of_three(stage, &["10.0.1.101/32"], &["10.0.1.64/28"]);
+        let before = ways(stage);
+        stage.run("ip link del eth1");
+        let refused = node.add_sources(SECOND, &[net("10.0.1.102/32")]).expect_err("no device");
+        assert!(refused.to_string().contains("no network device with MAC"), "{refused}");
+        assert_eq!(ways(stage), before);
+    });
+}
+
 /// An address of a secondary ENI that is gone, now the primary ENI's: its way out is `main`.
 #[test]
 fn sources_given_to_the_primary_eni_lead_nowhere_else() {
