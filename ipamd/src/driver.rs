@@ -29,6 +29,8 @@ pub struct Inspection {
     pub held: Option<Answer>,
     /// Why the sandbox may be out of reach all the same.
     pub doubt: Option<Cause>,
+    /// When the life began that holds an address now or is about to; a DEL that started before is of an earlier one.
+    pub began: Option<Time>,
 }
 
 /// What reaches the driver.
@@ -226,7 +228,8 @@ impl<E: CarryOut> Driver<E> {
             }
             Message::Inspect { sandbox, reply } => {
                 let (held, doubt) = (self.pool.inspect(&sandbox), self.pool.out_of_reach(&sandbox));
-                if reply.send(Inspection { held, doubt }).is_err() {
+                let began = self.pool.began(&sandbox);
+                if reply.send(Inspection { held, doubt, began }).is_err() {
                     tracing::debug!("nobody waits for an inspection any more");
                 }
             }

@@ -337,6 +337,17 @@ impl Pool {
         })
     }
 
+    /// When the life of a sandbox began that holds an address or is about to. A DEL that started before is of an earlier
+    /// life and ends nothing.
+    #[must_use]
+    pub fn began(&self, sandbox: &SandboxKey) -> Option<Time> {
+        let held = self.ledger.sandbox(sandbox)?;
+        match held.phase {
+            Phase::Allocating(_) | Phase::Allocated => Some(held.started),
+            Phase::Releasing(_) => None,
+        }
+    }
+
     /// Notes why something does not go on, and tells.
     pub(crate) fn complain(&mut self, cause: Cause, out: &mut Vec<Effect>) {
         self.failure = Some(cause.clone());

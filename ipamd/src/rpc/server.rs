@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::clock;
-use crate::driver::{Gone, Handle, Message};
+use crate::driver::{Gone, Handle, Inspection, Message};
 use crate::executors::links::LinkReaper;
 use crate::executors::mirror::UpToDate;
 use crate::rpc::{answer, explain, leaks};
@@ -86,6 +86,16 @@ impl IpamService {
         }
     }
 
+    /// Asks the pool what it knows of a sandbox now.
+    ///
+    /// # Errors
+    /// The driver is gone.
+    async fn look(&self, sandbox: SandboxKey) -> Result<Inspection, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Message::Inspect { sandbox, reply }).await?;
+        answer.await.map_err(|_| Gone)
+    }
+
     /// Deletes the sandbox's link, which may have one of these names; returns the name it had, empty where there was none.
     async fn delete_link(&self, key: &SandboxKey, names: Vec<String>) -> Result<String, v1::Failure> {
         if names.is_empty() {
@@ -143,8 +153,14 @@ impl Ipam for IpamService {
         let (sandbox, _) = sandbox(wire.sandbox)?;
         let started = Time::from_ms(wire.started_boottime_ms);
         let key = sandbox.clone();
+        // A DEL of an earlier life, come late: the pool will release nothing, and the link is the present life's. One that
+        // begins after this look finds the DEL ended by its runtime, and then the deletion is not made either.
+        let look = tokio::time::timeout(RELEASE_PATIENCE, self.look(sandbox.clone()));
+        let began = look.await.map_err(|_| slow())?.map_err(gone)?.began;
+        let names =
+            if began.is_some_and(|began| started < began) { Vec::new() } else { wire.host_interfaces };
         // The link first (design D4): an address whose pod may still be wired is not given back.
-        let link = match self.delete_link(&key, wire.host_interfaces).await {
+        let link = match self.delete_link(&key, names).await {
             Ok(link) => link,
             Err(failure) => {
                 let outcome = Some(v1::release_response::Outcome::Failure(failure));
@@ -165,9 +181,7 @@ impl Ipam for IpamService {
         request: Request<v1::InspectRequest>,
     ) -> Result<Response<v1::InspectResponse>, Status> {
         let (sandbox, _) = sandbox(request.into_inner().sandbox)?;
-        let (reply, answer) = oneshot::channel();
-        self.driver.send(Message::Inspect { sandbox, reply }).await.map_err(gone)?;
-        let found = answer.await.map_err(|_| gone(Gone))?;
+        let found = self.look(sandbox).await.map_err(gone)?;
         Ok(Response::new(v1::InspectResponse {
             allocation: found.held.as_ref().and_then(|held| answer::allocation(held, self.layout())),
             doubt: found.doubt.as_ref().map(answer::failure),
