@@ -8,7 +8,7 @@ mod del;
 
 pub use check::check;
 pub(crate) use del::belongs;
-pub use del::{Teardown, delete_own};
+pub use del::{LinkGone, Teardown, delete_own};
 
 use crate::error::{During, HostError};
 use crate::names::{Attachment, is_host_mac};

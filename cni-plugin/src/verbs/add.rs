@@ -181,7 +181,7 @@ impl Undo {
             let attachment = attach::attachment(&self.invocation);
             let names = std::slice::from_ref(link);
             let teardown = Teardown { attachment: &attachment, host_ifnames: names, netns: None };
-            if let Err(error) = pod::delete_own(&teardown) {
+            if let Err(error) = pod::delete_own(&teardown).and_then(|gone| gone.rules) {
                 log.error("cannot take the link back", &[("error", &chain(&error))]);
             }
         }

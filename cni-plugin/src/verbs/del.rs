@@ -10,8 +10,8 @@ use crate::cni::result;
 use crate::daemon::Daemon;
 use crate::log::Log;
 use crate::tombstone::{self, PendingRelease};
-use podwire_hostnet::pod::{self, Teardown};
-use podwire_hostnet::{Attachment, Netns, chain, host_ifname};
+use podwire_hostnet::pod::{self, LinkGone, Teardown};
+use podwire_hostnet::{Attachment, HostError, Netns, chain, host_ifname};
 use podwire_proto::convert;
 use podwire_proto::v1::ReleaseRequest;
 use std::path::Path;
@@ -45,10 +45,10 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
             Ok(())
         }
         Err(error) => {
-            log.warn("ipamd did not take the release; left it pending", &[("error", &chain(&error))]);
+            log.warn("ipamd did not take the release", &[("error", &chain(&error))]);
             let netns = Netns::open(&invocation.netns).ok();
             let teardown = Teardown { attachment: &attachment, host_ifnames: &names, netns: netns.as_ref() };
-            alone(call, &teardown, log)
+            alone(call, &teardown)
         }
     }
 }
@@ -61,23 +61,28 @@ fn give_way() {
 }
 
 /// What the daemon would have done: the link, and a note for when it comes back.
-fn alone(call: &Call<'_>, teardown: &Teardown<'_>, log: &mut Log) -> Result<(), CniError> {
+fn alone(call: &Call<'_>, teardown: &Teardown<'_>) -> Result<(), CniError> {
     let Call { invocation, conf, started } = *call;
     let deleted = pod::delete_own(teardown);
     let sandbox = attach::sandbox(invocation, conf);
     let pending = PendingRelease::new(&sandbox, &attach::pod(invocation), started.boottime_ms);
-    if let Err(source) = pending.write(Path::new(tombstone::DIR)) {
+    leave_behind(deleted, &pending, Path::new(tombstone::DIR))
+}
+
+/// Leaves the release pending, if the link is gone. The daemon takes it in without a look at any link: with one still there,
+/// another pod would get the address of a pod that is wired (design D4). The runtime repeats the DEL instead.
+fn leave_behind(
+    deleted: Result<LinkGone, HostError>,
+    pending: &PendingRelease,
+    dir: &Path,
+) -> Result<(), CniError> {
+    let gone = deleted.map_err(|error| host_failed("cannot delete the pod's host interface", &error))?;
+    if let Err(source) = pending.write(dir) {
         // Forgotten here, the address would be lost until GC: the runtime is to try again.
         let msg = "ipamd is away and the pending release cannot be written";
         return Err(CniError::new(TRY_AGAIN, msg).because(&source));
     }
-    match deleted {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            log.error("cannot delete the link", &[("error", &chain(&error))]);
-            Err(host_failed("cannot delete the pod's host interface", &error))
-        }
-    }
+    gone.rules.map_err(|error| host_failed("cannot remove the pod's routing rules", &error))
 }
 
 /// The names the host veth may have: by pod, by attachment (where ADD did not know the pod), and as ADD's result says.
@@ -93,4 +98,34 @@ fn candidates(call: &Call<'_>, attachment: &Attachment) -> Vec<String> {
         }
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwire_proto::v1::{Pod, Sandbox};
+
+    fn refused() -> HostError {
+        HostError::Setting("the kernel says no".into())
+    }
+
+    /// What a DEL without daemon says, and how many files it leaves, when the kernel did this.
+    fn left_behind(deleted: Result<LinkGone, HostError>) -> (Option<String>, usize) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sandbox = Sandbox { container_id: "c1".into(), ifname: "eth0".into(), network: "aws-cni".into() };
+        let pending = PendingRelease::new(&sandbox, &Pod::default(), 7);
+        let error = leave_behind(deleted, &pending, dir.path()).err();
+        (error.map(|e| e.msg), std::fs::read_dir(dir.path()).expect("a directory").count())
+    }
+
+    #[test]
+    fn release_is_left_pending_only_when_the_link_is_gone() {
+        let gone = |was_there, rules| Ok(LinkGone { was_there, rules });
+        let link_stays = Some("cannot delete the pod's host interface".to_owned());
+        let rules_stay = Some("cannot remove the pod's routing rules".to_owned());
+        assert_eq!(left_behind(Err(refused())), (link_stays, 0));
+        assert_eq!(left_behind(gone(true, Ok(()))), (None, 1));
+        assert_eq!(left_behind(gone(false, Ok(()))), (None, 1));
+        assert_eq!(left_behind(gone(true, Err(refused()))), (rules_stay, 1));
+    }
 }

@@ -84,14 +84,17 @@ fn take_away(links: &[PodLink], request: &mut CollectRequest, log: &mut Log) -> 
     for link in links {
         let names = std::slice::from_ref(&link.name);
         let teardown = Teardown { attachment: &link.attachment, host_ifnames: names, netns: None };
-        if let Err(error) = pod::delete_own(&teardown) {
-            log.error("cannot take the interface away", &[("link", &link.name), ("error", &chain(&error))]);
-            failures.push(format!("{}: {}", link.name, chain(&error)));
+        let deleted = pod::delete_own(&teardown);
+        if deleted.is_err() {
             request.valid.push(Sandbox {
                 container_id: link.attachment.container_id.clone(),
                 ifname: link.attachment.ifname.clone(),
                 network: request.network.clone(),
             });
+        }
+        if let Err(error) = deleted.and_then(|gone| gone.rules) {
+            log.error("cannot take the interface away", &[("link", &link.name), ("error", &chain(&error))]);
+            failures.push(format!("{}: {}", link.name, chain(&error)));
         }
     }
     failures

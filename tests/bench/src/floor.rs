@@ -28,6 +28,7 @@ pub(crate) fn add_and_del(netns: &str, number: u8) -> anyhow::Result<Duration> {
     }
     net.add(&wiring)?;
     let took = began.elapsed();
-    delete_own(&Teardown { attachment: &attachment, host_ifnames: &[wiring.host_ifname], netns: None })?;
+    let teardown = Teardown { attachment: &attachment, host_ifnames: &[wiring.host_ifname], netns: None };
+    delete_own(&teardown)?.rules?;
     Ok(took)
 }

@@ -185,8 +185,20 @@ fn rules_go_with_the_pod() {
         let names = [brief.host_ifname.clone()];
         let teardown = Teardown { attachment: &brief.attachment, host_ifnames: &names, netns: None };
         // As DEL does when the daemon is away.
-        assert!(pod::delete_own(&teardown).expect("gone"));
+        let gone = pod::delete_own(&teardown).expect("gone");
+        assert!(gone.was_there && gone.rules.is_ok(), "{gone:?}");
         assert_eq!(kernel_state(stage), before);
+
+        pod::add(ns.open(), &brief).expect("wired once more");
+        // After the look at the link and its deletion.
+        podwire_hostnet::probe::refuse_after(Some(2));
+        let gone = pod::delete_own(&teardown).expect("the link is gone all the same");
+        podwire_hostnet::probe::refuse_after(None);
+        assert!(gone.was_there && gone.rules.is_err(), "{gone:?}");
+        assert!(!stage.succeeds(&format!("ip link show {}", brief.host_ifname)));
+        assert_ne!(rules_of_pods(stage), incumbents(), "a rule was refused");
+        node.flush_addresses(&brief.addresses).expect("flushed");
+        assert_eq!(kernel_state(stage), before, "as the daemon does when it takes the pending release in");
 
         pod::add(ns.open(), &brief).expect("wired again");
         let doomed = Doomed { attachment: brief.attachment.clone(), names: names.to_vec() };

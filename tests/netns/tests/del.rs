@@ -1,5 +1,6 @@
 //! DEL, as a runtime sees it: it always gets done, with whatever pieces there are.
 
+use podwire_netns::runtime::wait;
 use podwire_netns::{FakeIpamd, Runtime, Stage, kernel_state, on_stage};
 use podwire_proto::v1::Failure;
 use serde_json::{Value, json};
@@ -189,6 +190,38 @@ fn del_that_cannot_be_remembered_is_code_11() {
         assert!(no_pod_links(stage));
         std::fs::remove_file("/run/aws-node/podwire").expect("removed");
         runtime.del(&sandbox).silent();
+        assert_eq!(pending().len(), 1);
+    });
+}
+
+/// D4: an address whose link is still wired is not given back, not even later. Daemon away, and daemon refusing.
+#[test]
+fn del_that_cannot_delete_the_link_leaves_no_pending_release() {
+    on_stage(|stage| {
+        let mut daemon = FakeIpamd::start(&["10.0.0.101"]);
+        let runtime = runtime();
+        let sandbox = runtime.sandbox(stage, "c1", "web-0");
+        let _ = runtime.add(&sandbox).result();
+        let before = kernel_state(stage);
+        // Without this capability the kernel shows links and deletes none.
+        let powerless = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+        let del =
+            || wait(runtime.spawn_by(&powerless, &runtime.env("DEL", &sandbox), &runtime.conf.to_string()));
+        let refusal =
+            Failure { cause: "link-not-deleted".into(), message: "not permitted".into(), retry: true };
+        daemon.state().release_refusal = Some(refusal);
+        for away in [false, true] {
+            if away {
+                daemon.stop();
+            }
+            let error = del().error();
+            assert!(error["details"].as_str().is_some_and(|d| d.contains("delete link")), "{error}");
+            assert_eq!(kernel_state(stage), before, "away: {away}");
+            assert_eq!(pending(), [Value::Null; 0], "away: {away}");
+        }
+        // As the runtime repeats it, once the kernel lets it.
+        runtime.del(&sandbox).silent();
+        assert!(no_pod_links(stage));
         assert_eq!(pending().len(), 1);
     });
 }

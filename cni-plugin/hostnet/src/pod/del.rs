@@ -24,21 +24,33 @@ pub struct Teardown<'a> {
     pub netns: Option<&'a Netns>,
 }
 
+/// The attachment has no host veth any more, so that its address may be given back (design D4).
+#[derive(Debug)]
+#[must_use]
+pub struct LinkGone {
+    /// Whether there was one.
+    pub was_there: bool,
+    /// Whether the rules went that lead nowhere without it. Those that stay hold up nothing: the daemon removes the rules of
+    /// an address when it begins to cool.
+    pub rules: Result<(), HostError>,
+}
+
 /// Deletes the attachment's host veth itself, for want of a daemon to do so, and then what rules of layout compat lead
-/// nowhere. Returns whether there was a link.
+/// nowhere.
 ///
 /// # Errors
-/// The kernel refuses.
-pub fn delete_own(teardown: &Teardown<'_>) -> Result<bool, HostError> {
+/// The kernel refuses: the link may still be there, and its address must stay with it.
+pub fn delete_own(teardown: &Teardown<'_>) -> Result<LinkGone, HostError> {
     let mut host = open()?;
-    let Some(link) = locate(&mut host, teardown)? else { return Ok(false) };
+    let Some(link) = locate(&mut host, teardown)? else {
+        return Ok(LinkGone { was_there: false, rules: Ok(()) });
+    };
     let was_there = match host.request(link::delete(Key::Index(link.index))) {
         Ok(_) => true,
         Err(error) if error.is_absent() => false,
         Err(error) => return Err(error).during(|| format!("delete link {}", link.name)),
     };
-    forget_rules(&mut host)?;
-    Ok(was_there)
+    Ok(LinkGone { was_there, rules: forget_rules(&mut host) })
 }
 
 /// Removes our rules for single addresses that are routed nowhere. The link, once down, no longer tells its addresses; but
