@@ -181,8 +181,14 @@ impl Undo {
             let attachment = attach::attachment(&self.invocation);
             let names = std::slice::from_ref(link);
             let teardown = Teardown { attachment: &attachment, host_ifnames: names, netns: None };
-            if let Err(error) = pod::delete_own(&teardown).and_then(|gone| gone.rules) {
+            let deleted = pod::delete_own(&teardown);
+            let stays = deleted.is_err();
+            if let Err(error) = deleted.and_then(|gone| gone.rules) {
                 log.error("cannot take the link back", &[("error", &chain(&error))]);
+            }
+            if stays {
+                // Its address stays with it (design D4): the DEL that follows a failed ADD takes both.
+                return;
             }
         }
         match Daemon::connect(Duration::ZERO) {
