@@ -2,8 +2,11 @@
 
 use podwire_pool::{Ec2Call, EniId, HostChange, InstanceId, Record};
 
-use crate::bench::{Bench, settings};
+use crate::bench::{Bench, eni, settings};
 use crate::scenes::{grown, second};
+
+/// Another ENI of ours that takes its place.
+const OTHER: &str = "eni-z";
 
 fn unhosts(bench: &Bench) -> usize {
     let of_second = |c: &&HostChange| matches!(c, HostChange::RemoveEni { eni, .. } if *eni == second());
@@ -60,10 +63,8 @@ fn host_forgets_an_eni_that_others_detached() {
 #[test]
 fn host_keeps_the_eni_that_has_its_place_by_now() {
     let mut bench = idle();
-    let taken = bench.enis.remove(&second()).unwrap();
-    let mut other = crate::bench::eni("eni-z", taken.device.0);
-    other.device = taken.device;
-    bench.enis.insert(other.id.clone(), other);
+    let place = bench.enis.remove(&second()).unwrap().device;
+    bench.enis.insert(EniId::new(OTHER), eni(OTHER, place.0));
     bench.describe();
     bench.pass(31_000);
     assert!(gone(&bench));
@@ -74,19 +75,17 @@ fn host_keeps_the_eni_that_has_its_place_by_now() {
 #[test]
 fn eni_at_the_place_of_one_that_is_gone_is_set_up_after_it() {
     let mut bench = idle();
-    let taken = bench.enis.remove(&second()).unwrap();
+    let place = bench.enis.remove(&second()).unwrap().device;
     bench.describe();
     bench.host_holds = true;
     bench.pass(31_000);
     assert_eq!(unhosts(&bench), 1);
-    let mut other = crate::bench::eni("eni-z", taken.device.0);
-    other.device = taken.device;
-    bench.enis.insert(other.id.clone(), other);
+    bench.enis.insert(EniId::new(OTHER), eni(OTHER, place.0));
     bench.describe();
     bench.run();
     let set_up = |bench: &Bench| {
         let of_other =
-            |c: &HostChange| matches!(c, HostChange::ConfigureEni { eni, .. } if *eni == EniId::new("eni-z"));
+            |c: &HostChange| matches!(c, HostChange::ConfigureEni { eni, .. } if *eni == EniId::new(OTHER));
         bench.all_hosts.iter().any(of_other)
     };
     assert!(!set_up(&bench), "{:?}", bench.all_hosts);
