@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use podwire_pool::{Answer, SandboxKey, Time};
+use podwire_pool::{Answer, Input, SandboxKey, Time};
 use podwire_proto::convert::{container_id, ifname};
 use serde::Deserialize;
 
@@ -56,7 +56,7 @@ fn read(path: &Path) -> Result<(SandboxKey, Time), String> {
 
 async fn release(path: &Path, (sandbox, started): (SandboxKey, Time), service: &IpamService) {
     let key = sandbox.clone();
-    match service.end_pending(sandbox, started).await {
+    match service.ask(|request| Input::Release { request, sandbox, started }).await {
         Ok(Answer::Released(addresses)) => {
             tracing::info!(sandbox = %key.container_id, ifname = %key.ifname, ?addresses, "pending release taken in");
             if let Err(error) = std::fs::remove_file(path) {
@@ -64,7 +64,7 @@ async fn release(path: &Path, (sandbox, started): (SandboxKey, Time), service: &
             }
         }
         Ok(other) => tracing::warn!(sandbox = %key.container_id, ?other, "a pending release stays pending"),
-        Err(reason) => tracing::warn!(sandbox = %key.container_id, reason, "a pending release stays pending"),
+        Err(_) => tracing::debug!("stopping; pending releases stay for the next start"),
     }
 }
 

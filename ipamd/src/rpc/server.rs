@@ -108,38 +108,16 @@ impl IpamService {
         if let Some(error) = names.iter().find_map(|name| ifname(name).err()) {
             return Err(bad(error.to_string()));
         }
-        self.delete_any_link(key, names).await.map_err(|reason| {
+        let attachment =
+            Attachment { container_id: key.container_id.to_string(), ifname: key.ifname.to_string() };
+        let deleted = self.links.delete(Doomed { attachment, names }, RELEASE_PATIENCE).await;
+        deleted.map(Option::unwrap_or_default).map_err(|reason| {
             answer::refusal(
                 "link-not-deleted",
                 format!("the pod's host interface cannot be deleted: {reason}"),
                 true,
             )
         })
-    }
-
-    /// The same, be it under another name: then by whose any link says it is.
-    async fn delete_any_link(&self, key: &SandboxKey, names: Vec<String>) -> Result<String, String> {
-        let attachment =
-            Attachment { container_id: key.container_id.to_string(), ifname: key.ifname.to_string() };
-        let deleted = self.links.delete(Doomed { attachment, names }, RELEASE_PATIENCE).await;
-        deleted.map(Option::unwrap_or_default)
-    }
-
-    /// Ends a sandbox whose DEL found no daemon. Its link first, if there is one (design D4): alone and without the pod's
-    /// name, a plugin does not find every link. Returns the addresses.
-    ///
-    /// # Errors
-    /// The link cannot be deleted, or the driver is gone.
-    pub async fn end_pending(&self, sandbox: SandboxKey, started: Time) -> Result<Answer, String> {
-        let gone = |gone: Gone| gone.to_string();
-        let began = self.look(sandbox.clone()).await.map_err(gone)?.began;
-        if began.is_none_or(|began| began <= started) {
-            let link = self.delete_any_link(&sandbox, Vec::new()).await?;
-            if !link.is_empty() {
-                tracing::warn!(sandbox = %sandbox.container_id, link, "a pending release had a link still");
-            }
-        }
-        self.ask(|request| Input::Release { request, sandbox, started }).await.map_err(gone)
     }
 }
 

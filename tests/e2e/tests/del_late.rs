@@ -1,19 +1,13 @@
 //! A DEL that comes when the container has begun another life: the runtime gave up on it, and started the container again.
 
-use std::path::Path;
-use std::time::Duration;
-
 use podwire_e2e::binaries::Binaries;
-use podwire_e2e::daemon::{Daemon, client_of, status_of, wait_for};
+use podwire_e2e::daemon::{client_of, status_of};
 use podwire_e2e::pod::{self, Pod};
-use podwire_e2e::runtime;
 use podwire_e2e::scene::{Mode, Worker};
 use podwire_proto::v1::release_response::Outcome;
 use podwire_proto::v1::{ReleaseRequest, Released, Sandbox};
 use rustix::time::{ClockId, clock_gettime};
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn lab(test: &str) -> Lab {
     Lab::start(LabSpec::named(&format!("e2e-{test}-{}", std::process::id())))
@@ -73,41 +67,4 @@ fn late_del_of_an_earlier_life_leaves_the_link_of_the_present_one() {
     let released = release(&again, boottime_ms());
     assert_eq!(released.host_interface, host_name(&again));
     assert_eq!(released.addresses, [again.address.to_string()]);
-}
-
-/// With no daemon, no namespace, no previous result and without the pod's name, the plugin cannot know the link's name. The
-/// daemon finds it by whose it is, before the address is given back (design D4).
-#[test]
-fn pending_release_takes_a_link_that_the_plugin_did_not_find() {
-    let lab = lab("pending-link");
-    let spec = NodeSpec::new("n1").of_type("t3.medium");
-    let binaries = Binaries::find().expect("binaries");
-    let mut worker = Worker::start(&lab, &binaries, spec, Mode::Secondary, &[]).expect("a ready node");
-    let pod = worker.add_pods("pod", 1).expect("a pod").remove(0);
-    worker.daemon.stop(PATIENCE).expect("a graceful stop");
-    let conf = runtime::netconf(&worker.node, "1.0.0", None).expect("a conflist");
-    let env = [
-        ("CNI_COMMAND", "DEL"),
-        ("CNI_CONTAINERID", pod.attachment.container_id.as_str()),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_PATH", "/opt/cni/bin"),
-    ];
-    let plugin = Path::new("/opt/cni/bin/aws-cni");
-    let ran =
-        runtime::execute_raw(&worker.node, plugin, &env, conf.to_string().as_bytes()).expect("executed");
-    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
-    assert!(has_link(&pod), "else there is nothing to prove");
-
-    worker.daemon = Daemon::start(&worker.node, &binaries, &[Mode::Secondary.setting()]).expect("a daemon");
-    worker.daemon.wait_ready(PATIENCE).expect("ready");
-    wait_for(PATIENCE, "the release to be taken in", || {
-        Ok((ask(status_of(&worker.node)).allocated == 0).then_some(()))
-    })
-    .expect("taken in");
-    assert!(!has_link(&pod), "the address went back before its link");
-}
-
-fn has_link(pod: &Pod) -> bool {
-    let shown = pod.node.command("ip").args(["link", "show", &host_name(pod)]).output().expect("ip");
-    shown.status.success()
 }
