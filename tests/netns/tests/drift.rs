@@ -8,6 +8,7 @@ use podwire_netns::{Ns, Stage, kernel_state, on_stage};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for any notification, short enough to wait for in vain.
@@ -328,5 +329,31 @@ fn rules_of_earlier_owners_are_removed() {
         let leftovers = node.take_changes().iter().filter(|c| c.part == Part::Leftover).count();
         assert_eq!(leftovers, 3);
         drop(fabric);
+    });
+}
+
+/// Pods are wired all the time, also while the routes of pods are looked at: none of theirs is taken for nobody's.
+#[test]
+fn repair_beside_adds_removes_no_route() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = ready_node(stage);
+        let done = AtomicBool::new(false);
+        let removed = std::thread::scope(|scope| {
+            let repairing = scope.spawn(|| {
+                let mut removed = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    let repair = node.repair(&BTreeSet::from([Part::PodRoute]), &mut nobody);
+                    removed.extend(repair.made.into_iter().map(|change| change.what));
+                }
+                removed
+            });
+            let pods: Vec<Pod> = (1..=120).map(|number| pod(stage, number)).collect();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(pods.len(), 120);
+            repairing.join().expect("a thread")
+        });
+        let removed: Vec<&String> =
+            removed.iter().filter(|what| what.contains("which is no pod's")).collect();
+        assert!(removed.is_empty(), "{removed:?}");
     });
 }

@@ -26,8 +26,9 @@ impl NodeNet {
         held: &mut dyn FnMut(&Attachment) -> Vec<IpAddr>,
     ) -> Result<(), HostError> {
         let like = IpAddr::from([0, 0, 0, 0]);
-        let live = self.live_pods()?;
         let (seen, mirror) = (self.seen_routes(like, TABLE_PODS)?, self.seen_routes(like, TABLE_MAIN)?);
+        // After the routes: that of a pod which is wired between the two looks would seem to be nobody's.
+        let live = self.live_pods()?;
         let mut failures = Vec::new();
         let stale = seen.iter().filter(|r| r.protocol != PROTOCOL || !live.contains_key(&r.device));
         for route in stale {
