@@ -207,8 +207,12 @@ impl<E: CarryOut> Driver<E> {
             stopping |= matches!(message, Message::Happened(Input::Stop));
             self.take(message);
             self.announce();
-            if stopping && self.waiting.is_empty() {
-                break;
+            if stopping {
+                // Those who went away unheard, when the queue was full.
+                self.waiting.retain(|_, caller| !caller.is_closed());
+                if self.waiting.is_empty() {
+                    break;
+                }
             }
         }
         self.executors.close(self.pool.holdings());
@@ -220,7 +224,13 @@ impl<E: CarryOut> Driver<E> {
                 self.waiting.insert(request, reply);
                 self.handle(input);
             }
-            Message::Happened(input) => self.handle(input),
+            Message::Happened(input) => {
+                if let Input::Abandon { request } = &input {
+                    // The pool answers it no more.
+                    self.waiting.remove(request);
+                }
+                self.handle(input);
+            }
             Message::Saw(mut snapshot) => {
                 // What was asked before now is in it or will be; the pool ignores what it knows better.
                 snapshot.as_of = snapshot.as_of.min(self.executors.last_op());
@@ -342,4 +352,57 @@ impl<E: CarryOut> Driver<E> {
 
 fn explain(cause: &Cause) {
     tracing::warn!(cause = cause.name(), "{cause}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podwire_pool::{Ec2Call, HostChange, PodRef, Record, Revision, SandboxKey};
+    use podwire_trace::Bounds;
+
+    /// Nothing is ever answered.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl CarryOut for Silent {
+        fn persist(&mut self, _: Revision, _: Vec<Record>) -> Option<Input> {
+            None
+        }
+        fn compact(&mut self, _: Vec<Record>) {}
+        fn ec2(&self, _: OpId, _: Ec2Call) {}
+        fn host(&self, _: OpId, _: HostChange) {}
+        fn last_op(&self) -> OpId {
+            OpId(0)
+        }
+        fn close(self, _: Holdings) {}
+    }
+
+    fn add(request: u64) -> Input {
+        Input::Allocate {
+            request: RequestId(request),
+            sandbox: SandboxKey::new(format!("c{request}"), "eth0"),
+            pod: PodRef::default(),
+            started: clock::now(),
+            deadline: clock::now().after(Duration::from_secs(60)),
+        }
+    }
+
+    /// A plugin that was killed while it waited holds up no stop.
+    #[tokio::test]
+    async fn caller_that_went_away_holds_up_no_stop() {
+        let (driver, inbox) = Handle::channel();
+        let recorder = Recorder::new("/nonexistent".into(), Bounds::default());
+        let (on_ready, _ready) = oneshot::channel();
+        let pool = Pool::new(crate::start::tests::settings());
+        let running = tokio::spawn(Driver::new(pool, recorder, inbox, Silent, on_ready).run());
+        let (reply, answer) = oneshot::channel();
+        let ask = Message::Ask { input: add(1), request: RequestId(1), reply };
+        driver.send(ask).await.expect("taken");
+        drop(answer);
+        for input in [Input::Abandon { request: RequestId(1) }, Input::Stop] {
+            driver.send(Message::Happened(input)).await.expect("taken");
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
+        ended.expect("it stops").expect("without a panic");
+    }
 }
