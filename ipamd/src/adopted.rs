@@ -25,6 +25,16 @@ struct Watched {
     misses: u32,
 }
 
+impl Watched {
+    /// A later pod of the same name has a link of the same name, which says whose it is. One that says nothing may be this
+    /// pod's though its sandbox is known: it could not be marked, and goes on working all the same.
+    fn is_there(&self, present: &[Present]) -> bool {
+        let orphan = self.sandbox.container_id.starts_with(ORPHAN);
+        let own = |owner: &Option<SandboxKey>| owner.as_ref().is_none_or(|o| !orphan && *o == self.sandbox);
+        present.iter().any(|(link, owner)| *link == self.link && own(owner))
+    }
+}
+
 /// A veth, and whose it says it is.
 type Present = (String, Option<SandboxKey>);
 
@@ -74,10 +84,7 @@ fn links() -> Result<Vec<Present>, podwire_hostnet::HostError> {
 
 async fn look(watched: &mut Vec<Watched>, present: &[Present], service: &IpamService) {
     for pod in watched.iter_mut() {
-        // A later pod of the same name has a link of the same name.
-        let orphan = pod.sandbox.container_id.starts_with(ORPHAN);
-        let own = (pod.link.clone(), (!orphan).then(|| pod.sandbox.clone()));
-        pod.misses = if present.contains(&own) { 0 } else { pod.misses + 1 };
+        pod.misses = if pod.is_there(present) { 0 } else { pod.misses + 1 };
     }
     let (gone, left) = std::mem::take(watched).into_iter().partition(|pod| pod.misses >= MISSES);
     *watched = left;
@@ -89,6 +96,31 @@ async fn look(watched: &mut Vec<Watched>, present: &[Present], service: &IpamSer
                 tracing::info!(link, sandbox = %key.container_id, ?addresses, "a pod taken over is gone; released");
             }
             Ok(_) | Err(_) => watched.push(Watched { link, sandbox: key, misses: 0 }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pod_is_there_while_its_link_is_marked_or_not() {
+        let of = |id: &str| SandboxKey::new(id, "eth0");
+        let orphan = format!("{ORPHAN}eni1");
+        for (whose, owner, there) in [
+            ("c1", Some(None), true),
+            ("c1", Some(Some("c1")), true),
+            ("c1", Some(Some("c2")), false),
+            ("c1", None, false),
+            (orphan.as_str(), Some(None), true),
+            (orphan.as_str(), Some(Some("c2")), false),
+            (orphan.as_str(), None, false),
+        ] {
+            let pod = Watched { link: "eni1".into(), sandbox: of(whose), misses: 0 };
+            let present: Vec<Present> =
+                owner.into_iter().map(|owner| ("eni1".to_owned(), owner.map(of))).collect();
+            assert_eq!(pod.is_there(&present), there, "{whose}, {owner:?}");
         }
     }
 }
