@@ -64,6 +64,13 @@ impl Past<'_> {
         self.checkpoint.is_some_and(|file| file.written_unix_ns.saturating_add(GRACE_NS) >= booted)
     }
 
+    /// Whether nothing shows that this instance had a past: an unreadable ledger was there, and a checkpoint of this boot
+    /// was written by somebody. Metadata may be older than what they knew. A foreign ledger came with a cloned disk.
+    fn is_blank(&self) -> bool {
+        let none = matches!(self.opened, Opened::Fresh | Opened::Foreign { .. });
+        none && !self.of_this_boot()
+    }
+
     fn witnesses(&self) -> TakeOver {
         let entries = self.checkpoint.map_or(&[][..], |file| &file.allocations);
         take_over(entries, self.of_this_boot(), self.kernel, self.clocks)
@@ -101,7 +108,7 @@ pub fn begin(settings: Settings, past: Past<'_>, first_boot: bool) -> Beginning 
         }
         Opened::Fresh | Opened::Foreign { .. } | Opened::Newer { .. } | Opened::Corrupt { .. } => {
             let take = past.witnesses();
-            if first_boot && take.records.is_empty() {
+            if first_boot && take.records.is_empty() && past.is_blank() {
                 let pool = Pool::new(settings);
                 return Beginning { pool, look: FirstLook::Metadata, take_over: None };
             }

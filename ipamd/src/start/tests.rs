@@ -133,6 +133,17 @@ fn last_writer_is_believed() {
     assert_eq!(begun(Opened::Fresh, None, &[]), (Vec::new(), Metadata));
 }
 
+/// A ledger that cannot be read is no absent one, and neither is a checkpoint of this boot: metadata is not enough then.
+#[test]
+fn past_that_is_lost_is_a_past() {
+    let newer = Opened::Newer { format: 99, aside: Aside { path: "x".into(), removed: Vec::new() } };
+    for opened in [corrupt(), newer] {
+        assert_eq!(begun(opened, None, &[]), (Vec::new(), FirstLook::Describe));
+    }
+    let emptied = checkpoint(Some(7), &[]);
+    assert_eq!(begun(Opened::Fresh, Some(&emptied), &[]), (Vec::new(), FirstLook::Describe));
+}
+
 /// Scenario A9: a checkpoint that outlived a reboot names pods that are gone.
 #[test]
 fn checkpoint_of_an_earlier_boot_holds_nothing() {
