@@ -38,6 +38,8 @@ use crate::{adopted, clock, ending, install, look, node, past, pending, recheck,
 const START_PAUSE: Duration = Duration::from_secs(1);
 /// Heartbeat for the plugin's STATUS grace (design §7, STATUS). *Source*: our choice, an eighth of the grace.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Pause before the node is opened again. *Source*: our choice; nobody is served before that.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
 /// How long waiting callers may still be answered after a signal. *Source*: our choice, below kubelet's 30 s grace.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -329,11 +331,17 @@ async fn when_ready(ready: oneshot::Receiver<()>, settings: Settings) {
         return;
     }
     tracing::info!("start-up: the first address is usable");
-    if let Err(error) = open_the_node(&settings) {
-        tracing::error!(
-            error = format!("{error:#}"),
-            "the conflist cannot be installed; the node takes no pods"
-        );
+    let mut told = String::new();
+    while let Err(error) = open_the_node(&settings) {
+        let error = format!("{error:#}");
+        if error != told {
+            tracing::error!(
+                error,
+                "the conflist cannot be installed; the node takes no pods; it is tried again"
+            );
+        }
+        told = error;
+        tokio::time::sleep(OPEN_AGAIN).await;
     }
 }
 

@@ -231,3 +231,23 @@ fn connections_of_the_node_survive_the_daemons_first_start() {
     });
     assert!(talked.expect("the connection was reset") > 10);
 }
+
+/// The runtime's directory is not there yet when the first address is usable: the node is opened once it is.
+#[test]
+fn node_is_opened_once_the_plugin_can_be_installed() {
+    let lab = lab("open");
+    let node = lab.add_node(NodeSpec::new("n1").of_type("t3.medium")).expect("a node");
+    let bin = node.path("/opt/cni/late");
+    std::fs::write(&bin, "in the way").expect("a file");
+    let settings = [Mode::Secondary.setting(), ("HOST_CNI_BIN_PATH", "/opt/cni/late")];
+    let mut daemon = Daemon::start(&node, &Binaries::find().expect("binaries"), &settings).expect("a daemon");
+    wait_for(PATIENCE, "the failure to be told", || {
+        let log = std::fs::read_to_string(node.path("/var/log/aws-routed-eni/ipamd.log")).unwrap_or_default();
+        Ok((log + &daemon.log_tail_of(200)).contains("it is tried again").then_some(()))
+    })
+    .expect("told");
+    assert!(!node.path(CONFLIST).exists(), "a node without plugin takes pods");
+    std::fs::remove_file(&bin).expect("removed");
+    daemon.wait_ready(PATIENCE).expect("opened in the end");
+    assert!(bin.join("aws-cni").exists());
+}
