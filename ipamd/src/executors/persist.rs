@@ -4,8 +4,9 @@
 //! being told costs two wake-ups of a processor, many times as much. A real disk may take long, so there whatever waits
 //! goes into one append and one fdatasync (group commit) while the driver goes on.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ impl PersistExecutor {
         let reports = driver.clone();
         let thread = std::thread::Builder::new().name("ledger".into()).spawn(move || {
             if let Ok(Job::Own(ledger)) = inbox.recv() {
-                Writer { ledger, driver: reports, inbox }.run();
+                Writer { ledger, driver: reports, inbox, late: VecDeque::new() }.run();
             }
         })?;
         let mut executor = Self { here: Some(ledger), jobs, driver, asked: false };
@@ -119,12 +120,14 @@ struct Writer {
     ledger: Ledger,
     driver: Handle,
     inbox: Receiver<Job>,
+    /// What came while the disk took nothing.
+    late: VecDeque<Job>,
 }
 
 impl Writer {
     fn run(mut self) {
         let mut compaction_asked = false;
-        while let Ok(first) = self.inbox.recv() {
+        while let Some(first) = self.late.pop_front().or_else(|| self.inbox.recv().ok()) {
             let mut records = Vec::new();
             let mut newest = None;
             let mut snapshot = None;
@@ -145,16 +148,18 @@ impl Writer {
                     Job::Own(_) => {}
                     Job::Close => closing = true,
                 }
-                next = match self.inbox.try_recv() {
-                    Ok(job) if !closing => Some(job),
-                    Ok(_) | Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next =
+                    if closing { None } else { self.late.pop_front().or_else(|| self.inbox.try_recv().ok()) };
             }
             if let Some(all) = snapshot {
                 compaction_asked = false;
-                self.rewrite(&all, newest);
+                if !self.rewrite(&all, newest) {
+                    break;
+                }
             }
-            self.write(&records, newest);
+            if !self.write(&records, newest) {
+                break;
+            }
             if self.ledger.needs_compaction() && !compaction_asked {
                 compaction_asked = self.driver.send_blocking(Message::Compact).is_ok();
             }
@@ -164,36 +169,50 @@ impl Writer {
         }
     }
 
-    fn rewrite(&mut self, all: &[Record], newest: Option<Revision>) {
-        self.until_written(newest, |ledger| ledger.compact(all).map_err(|e| e.to_string()));
+    fn rewrite(&mut self, all: &[Record], newest: Option<Revision>) -> bool {
+        self.until_written(newest, |ledger| ledger.compact(all).map_err(|e| e.to_string()))
     }
 
-    fn write(&mut self, records: &[Record], newest: Option<Revision>) {
-        if !records.is_empty() {
-            self.until_written(newest, |ledger| ledger.append(records).map_err(|e| e.to_string()));
+    fn write(&mut self, records: &[Record], newest: Option<Revision>) -> bool {
+        let append = |ledger: &mut Ledger| ledger.append(records).map_err(|e| e.to_string());
+        if !records.is_empty() && !self.until_written(newest, append) {
+            return false;
         }
         if let Some(revision) = newest {
             self.report(Input::Persisted { revision });
         }
+        true
     }
 
-    /// Tries until the disk takes it: records are never dropped, and nothing that depends on them becomes visible.
+    /// Tries until the disk takes it: records are never dropped, and nothing that depends on them becomes visible. False when
+    /// the daemon ends before that. Whoever waits for a revision is told, be it that of a record that came meanwhile: where
+    /// it is a snapshot that does not fit, nothing else would tell.
     fn until_written(
         &mut self,
         newest: Option<Revision>,
         mut attempt: impl FnMut(&mut Ledger) -> Result<(), String>,
-    ) {
-        let mut told = false;
+    ) -> bool {
+        let (mut logged, mut untold) = (false, newest);
         while let Err(reason) = attempt(&mut self.ledger) {
-            if !told {
+            if !logged {
                 tracing::error!(%reason, "the ledger cannot be written; ADDs are refused until it can");
-                if let Some(revision) = newest {
-                    self.report(Input::PersistFailed { revision, reason: reason.into() });
-                }
-                told = true;
+                logged = true;
             }
-            std::thread::sleep(RETRY);
+            if let Some(revision) = untold.take() {
+                self.report(Input::PersistFailed { revision, reason: reason.into() });
+            }
+            match self.inbox.recv_timeout(RETRY) {
+                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(job) => {
+                    if let Job::Append(revision, _) = &job {
+                        untold = Some(*revision);
+                    }
+                    self.late.push_back(job);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
+        true
     }
 
     fn report(&self, input: Input) {

@@ -144,6 +144,30 @@ fn crash_with_a_full_disk_keeps_what_was_answered() {
     }
 }
 
+/// Started on a full disk, where not even the snapshot fits with which a life begins: an ADD is told why at once, and the
+/// daemon ends when it is told to.
+#[test]
+fn daemon_started_on_a_full_disk_says_so_and_can_be_stopped() {
+    let lab = Lab::start(LabSpec::named(&format!("e2e-fullstart-{}", std::process::id()))).expect("a VPC");
+    let binaries = Binaries::find().expect("binaries");
+    let node = lab.add_node(NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(3)).expect("a node");
+    assert!(sh(&node, &format!("mkdir -p {LEDGER} && mount -t tmpfs -o size=512k tmpfs {LEDGER}")));
+    let daemon = start(&node, &binaries);
+    let pod = pod::add(&node, "pod").expect("an ADD");
+    fill(&node);
+    daemon.stop(PATIENCE).expect("it ends");
+    let daemon = start(&node, &binaries);
+    let ran = try_add(&node, "more");
+    assert_eq!(ran.error_code().expect("an error object"), 11, "{}", ran.stdout);
+    assert!(ran.stdout.contains("ledger-unwritable") && ran.stdout.contains("free space"), "{}", ran.stdout);
+    daemon.stop(PATIENCE).expect("it ends");
+    assert!(sh(&node, &format!("rm {LEDGER}/filler")));
+    let _daemon = start(&node, &binaries);
+    assert_eq!(allocated(&node), 1);
+    pod.check().expect("CHECK");
+    pod::add(&node, "again").expect("an ADD");
+}
+
 fn pod_address(ran: &Ran) -> Option<std::net::Ipv4Addr> {
     let result = ran.result().ok()?;
     result["ips"][0]["address"].as_str()?.split('/').next()?.parse().ok()
