@@ -73,13 +73,13 @@ impl Pool {
     /// The host forgets an ENI that is gone from here. Once EC2 gives its addresses to another ENI, the host must not send
     /// them out by a device that is no more; where another ENI has its place by now, the host has forgotten it already.
     pub(crate) fn forget_on_host(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
-        let gone = self.ledger.eni(slot).filter(|eni| eni.configured && !self.displaced(slot));
-        let Some((eni, card, device)) = gone.map(|eni| (eni.id.clone(), eni.card, eni.device)) else {
+        let displaced = self.displaced(slot);
+        let Some(gone) = self.ledger.eni_mut(slot).filter(|eni| eni.configured) else { return };
+        gone.configured = false;
+        if displaced {
             return;
-        };
-        if let Some(eni) = self.ledger.eni_mut(slot) {
-            eni.configured = false;
         }
+        let (eni, card, device) = (gone.id.clone(), gone.card, gone.device);
         let op = self.ops.open(About::Forget { eni: eni.clone(), card, device }, now, None);
         out.push(Effect::Host { op, change: HostChange::RemoveEni { eni, card, device } });
     }
@@ -93,11 +93,11 @@ impl Pool {
 
     fn configure(&self, slot: Slot) -> Option<(About, HostChange)> {
         let eni = self.ledger.eni(slot)?;
-        let same = |e: &Eni| e.card == eni.card && e.device == eni.device && e.host_op.is_some();
-        let forgets = |about: &About| matches!(about, About::Forget { card, device, .. } if *card == eni.card && *device == eni.device);
-        if self.ledger.enis().any(|(other, e)| other != slot && !e.staying() && same(e))
-            || self.ops.any(forgets)
-        {
+        let place = (eni.card, eni.device);
+        let leaves = |e: &Eni| (e.card, e.device) == place && !e.staying() && e.host_op.is_some();
+        let forgets =
+            |about: &About| matches!(about, About::Forget { card, device, .. } if (*card, *device) == place);
+        if self.ledger.enis().any(|(other, e)| other != slot && leaves(e)) || self.ops.any(forgets) {
             // The one before at this place is just being taken away: what comes first must end first.
             return None;
         }
