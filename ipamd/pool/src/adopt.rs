@@ -94,7 +94,7 @@ impl Pool {
 
     /// What is known elsewhere is doubtful as well: nothing of it is handed out until a Describe lists it once only.
     fn contradict(&mut self, now: Time, net: IpNetwork) {
-        for other in self.ledger.all_overlapping(net) {
+        for other in self.ledger.overlapping(net) {
             let trusted = self.ledger.block(other).filter(|b| b.suspect.is_none());
             let Some(slot) = trusted.map(|b| b.slot) else { continue };
             self.ledger.change_block(other, |b| b.suspect = Some(now));
@@ -115,7 +115,7 @@ impl Pool {
         if self.ledger.enis().any(|(_, e)| net.contains(e.primary)) {
             return Some(format!("{net} on {}, which holds an ENI's own address", eni.id));
         }
-        let other = self.ledger.overlapping(net)?;
+        let other = self.ledger.overlapping(net).pop_first()?;
         Some(format!("{net} on {}, which overlaps {other} known elsewhere", eni.id))
     }
 }

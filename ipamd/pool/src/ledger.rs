@@ -121,16 +121,8 @@ impl Ledger {
         self.blocks.iter().map(|(net, block)| (*net, block))
     }
 
-    /// A block that shares an address with this network.
-    pub(crate) fn overlapping(&self, net: IpNetwork) -> Option<IpNetwork> {
-        if !is_sound(net) {
-            return None;
-        }
-        net.iter().find_map(|ip| self.addresses.get(&ip)).map(|address| address.block)
-    }
-
-    /// All blocks that share an address with this network.
-    pub(crate) fn all_overlapping(&self, net: IpNetwork) -> BTreeSet<IpNetwork> {
+    /// The blocks that share an address with this network.
+    pub(crate) fn overlapping(&self, net: IpNetwork) -> BTreeSet<IpNetwork> {
         if !is_sound(net) {
             return BTreeSet::new();
         }

@@ -58,7 +58,7 @@ impl Pool {
             }
             Record::Assigned { eni, net, .. } => {
                 if let Some(slot) = self.ledger.slot_of(&eni)
-                    && self.ledger.overlapping(net).is_none()
+                    && self.ledger.overlapping(net).is_empty()
                 {
                     self.ledger.add_block(slot, net, &State::Free { since: now }, now);
                 }
