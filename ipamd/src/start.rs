@@ -64,8 +64,8 @@ impl Past<'_> {
         self.checkpoint.is_some_and(|file| file.written_unix_ns.saturating_add(GRACE_NS) >= booted)
     }
 
-    /// Whether nothing shows that this instance had a past: an unreadable ledger was there, and a checkpoint of this boot
-    /// was written by somebody. Metadata may be older than what they knew. A foreign ledger came with a cloned disk.
+    /// Whether nothing shows that this instance had a past. A ledger that cannot be read and a checkpoint of this boot do:
+    /// metadata may be older than what they knew. A foreign ledger does not, it came with a cloned disk.
     fn is_blank(&self) -> bool {
         let none = matches!(self.opened, Opened::Fresh | Opened::Foreign { .. });
         none && !self.of_this_boot()
