@@ -94,6 +94,7 @@ impl Daemon {
         let networking = began.elapsed();
 
         let (Beginning { pool, look, take_over }, ledger) = node.begin(settings).await?;
+        let lineage = ledger.lineage().into();
         let ledger_read = began.elapsed();
         let (mut persist, writer) =
             PersistExecutor::start(ledger, &settings.paths.ledger_dir, driver.clone())?;
@@ -101,7 +102,8 @@ impl Daemon {
         let counters = host.counters();
         let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
         let path = settings.paths.backing_store.clone();
-        let (mirroring, mirror) = MirrorExecutor::start(path, driver.clone(), clock::booted_unix_ns());
+        let (mirroring, mirror) =
+            MirrorExecutor::start(path, driver.clone(), clock::booted_unix_ns(), lineage);
         let compat = (settings.network.layout == Layout::Compat).then(|| mirroring.up_to_date());
         let executors = Executors::new(calls, host.clone(), persist, mirroring);
         let (on_ready, ready) = oneshot::channel();
@@ -209,22 +211,24 @@ impl Node {
         let pool_settings =
             crate::translate::pool_settings(settings, &self.identity, self.boot.clone(), &self.ec2).await;
         let (mut ledger, opened) = open_ledger(settings, &self.identity, &self.boot)?;
-        let checkpoint = past::checkpoint(&settings.paths.backing_store)?;
+        let beside = past::checkpoint(&settings.paths.backing_store)?;
         let mut net = open_net()?;
         let pods = sweep(&mut net)?;
         let unmarked = net.unmarked_links().context("cannot list the node's veths")?;
         let same_boot = matches!(&opened, Opened::Recovered(found) if found.same_boot);
         let past = Past {
             opened,
-            checkpoint: checkpoint.as_ref(),
+            beside: &beside,
             kernel: Kernel { pods: &pods, unmarked: &unmarked },
             clocks: Clocks { now: clock::now(), booted_unix_ns: clock::booted_unix_ns() },
         };
         let launched = start::parse_utc(&self.identity.pending_time);
         let begun = start::begin(pool_settings, past, start::is_first_boot(clock::booted_at(), launched));
-        // From the snapshot on that founds this life's ledger, a checkpoint of the incumbent's is contained in it.
-        let incumbents = checkpoint.as_ref().filter(|file| file.revision.is_none());
-        ledger.contains(incumbents.map(|file| &*file.mark));
+        if begun.take_over.is_some() {
+            ledger.disown();
+        }
+        // From the snapshot on that founds this life's ledger, or goes on with the last one, the checkpoint is contained in it.
+        ledger.contains(beside.checkpoint().map(|file| &*file.mark));
         match &begun.take_over {
             Some(take) if !take.records.is_empty() => past::enter(take, &mut net, &own_plugin(settings)),
             Some(_) | None if !same_boot => install::hide_conflist(&settings.paths.cni_conf_dir)?,
@@ -272,8 +276,6 @@ async fn read_metadata(imds: &Imds) -> (Identity, NodeFacts) {
 }
 
 fn ec2_options(settings: &Settings, identity: &Identity, facts: &NodeFacts) -> anyhow::Result<Ec2Options> {
-    let salt =
-        std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot make a client token")?;
     Ok(Ec2Options {
         region: identity.region.clone(),
         endpoint: settings.eni.ec2_endpoint.clone(),
@@ -286,8 +288,15 @@ fn ec2_options(settings: &Settings, identity: &Identity, facts: &NodeFacts) -> a
             cluster: settings.eni.cluster_name.clone(),
             additional: settings.eni.additional_tags.clone().into_iter().collect(),
         },
-        token_salt: salt.trim().chars().filter(|c| *c != '-').take(20).collect(),
+        token_salt: random_name()?.chars().take(20).collect(),
     })
+}
+
+/// A name that nothing else has, of letters and digits.
+fn random_name() -> anyhow::Result<String> {
+    let path = "/proc/sys/kernel/random/uuid";
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    Ok(text.trim().chars().filter(|c| *c != '-').collect())
 }
 
 fn boot_id() -> anyhow::Result<BootId> {
@@ -299,7 +308,8 @@ fn boot_id() -> anyhow::Result<BootId> {
 fn open_ledger(settings: &Settings, identity: &Identity, boot: &BootId) -> anyhow::Result<(Ledger, Opened)> {
     let dir = &settings.paths.ledger_dir;
     let (instance, boot) = (identity.instance.clone(), boot.clone());
-    let who = podwire_ledger::Identity { instance, boot, cooldown: settings.eni.cooldown };
+    let (cooldown, lineage) = (settings.eni.cooldown, random_name()?.into());
+    let who = podwire_ledger::Identity { instance, boot, cooldown, lineage };
     let (ledger, opened) =
         Ledger::open(dir, &who).with_context(|| format!("cannot open the ledger in {}", dir.display()))?;
     tell_opened(&opened);

@@ -8,18 +8,38 @@ use podwire_ledger::ipam_json::{self, Checkpoint, IpamJsonError};
 
 use crate::takeover::TakeOver;
 
-/// Reads the incumbent's checkpoint. One that nobody understands is set aside: the kernel speaks for its pods.
+/// The checkpoint beside our ledger: the incumbent's, or our mirror in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beside {
+    /// There is none.
+    Nothing,
+    /// There is one that nobody understands.
+    Unreadable,
+    /// There is one.
+    Checkpoint(Checkpoint),
+}
+
+impl Beside {
+    /// What can be read.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        if let Self::Checkpoint(found) = self { Some(found) } else { None }
+    }
+}
+
+/// Reads the checkpoint. One that nobody understands is set aside: the kernel speaks for its pods.
 ///
 /// # Errors
 /// It is there and cannot be read, or not be set aside: starting without it could give an address twice.
-pub fn checkpoint(path: &Path) -> anyhow::Result<Option<Checkpoint>> {
+pub fn checkpoint(path: &Path) -> anyhow::Result<Beside> {
     match ipam_json::read(path) {
-        Ok(found) => {
-            for lost in found.iter().flat_map(|checkpoint| &checkpoint.superseded) {
+        Ok(None) => Ok(Beside::Nothing),
+        Ok(Some(found)) => {
+            for lost in &found.superseded {
                 let (sandbox, addresses) = (&lost.sandbox.container_id, lost.addresses().collect::<Vec<_>>());
                 tracing::error!(%sandbox, ?addresses, "the incumbent's checkpoint gives an address twice; the younger entry counts");
             }
-            Ok(found)
+            Ok(Beside::Checkpoint(found))
         }
         Err(error @ IpamJsonError::Io { .. }) => {
             Err(error).context("cannot start without the incumbent's checkpoint")
@@ -31,7 +51,7 @@ pub fn checkpoint(path: &Path) -> anyhow::Result<Option<Checkpoint>> {
                 error = format!("{error:#}"), aside = %aside.display(),
                 "the incumbent's checkpoint is set aside; routes on this node say which addresses its pods hold"
             );
-            Ok(None)
+            Ok(Beside::Unreadable)
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use podwire_ledger::Opened;
 use podwire_ledger::ipam_json::Checkpoint;
+use podwire_ledger::{Opened, Recovered};
 use podwire_pool::{Pool, Settings};
 
-use crate::takeover::{Clocks, Kernel, TakeOver, take_over};
+use crate::past::Beside;
+use crate::takeover::{Clocks, Kernel, TakeOver, reconciled, take_over};
 
 /// An instance counts as in its first boot when it booted no later than this after its launch.
 /// *Source*: our choice; EC2 instances boot within minutes of `pendingTime`.
@@ -26,8 +27,8 @@ pub enum FirstLook {
 pub struct Past<'a> {
     /// Our ledger.
     pub opened: Opened,
-    /// The incumbent's checkpoint, or our mirror in its place.
-    pub checkpoint: Option<&'a Checkpoint>,
+    /// The checkpoint beside it.
+    pub beside: &'a Beside,
     /// The kernel's links.
     pub kernel: Kernel<'a>,
     /// How the clocks relate.
@@ -41,27 +42,39 @@ pub struct Beginning {
     pub pool: Pool,
     /// What to look at first.
     pub look: FirstLook,
-    /// What is taken over from the incumbent, where it wrote last or our ledger is lost.
+    /// What is taken over from the incumbent or from the kernel. Where something is, even nothing, the ledger that was found
+    /// is history.
     pub take_over: Option<TakeOver>,
 }
 
 impl Past<'_> {
-    /// Whether the incumbent wrote last: its key is missing from the checkpoint, and our ledger does not contain that very
-    /// file already (design §4).
+    /// Whether somebody else wrote last: the incumbent, which leaves our keys out, or a life of ours with another ledger. Not
+    /// so where our ledger contains that very file already (design §4).
     #[must_use]
-    pub fn incumbent_wrote_last(&self) -> bool {
-        let contained = match &self.opened {
-            Opened::Recovered(found) => found.adopted.as_deref(),
-            Opened::Fresh | Opened::Foreign { .. } | Opened::Newer { .. } | Opened::Corrupt { .. } => None,
-        };
-        self.checkpoint.is_some_and(|file| file.revision.is_none() && Some(&*file.mark) != contained)
+    pub fn another_wrote_last(&self) -> bool {
+        let contained = self.recovered().and_then(|found| found.adopted.as_deref());
+        self.beside
+            .checkpoint()
+            .is_some_and(|file| !self.is_our_mirror(file) && Some(&*file.mark) != contained)
+    }
+
+    fn recovered(&self) -> Option<&Recovered> {
+        if let Opened::Recovered(found) = &self.opened { Some(found) } else { None }
+    }
+
+    /// Whether a checkpoint mirrors the ledger that was found.
+    fn is_our_mirror(&self, file: &Checkpoint) -> bool {
+        file.revision.is_some() && self.recovered().is_some_and(|found| found.lineage == file.lineage)
     }
 
     /// Entries of an earlier boot prove nothing: its pods are gone. A minute's grace, because wall clocks are set.
     fn of_this_boot(&self) -> bool {
         const GRACE_NS: i128 = 60_000_000_000;
         let booted = self.clocks.booted_unix_ns;
-        self.checkpoint.is_some_and(|file| file.written_unix_ns.saturating_add(GRACE_NS) >= booted)
+        let rebooted = self.recovered().is_some_and(|found| !found.same_boot);
+        self.beside.checkpoint().is_some_and(|file| {
+            file.written_unix_ns.saturating_add(GRACE_NS) >= booted && !(rebooted && self.is_our_mirror(file))
+        })
     }
 
     /// Whether nothing shows that this instance had a past. A ledger that cannot be read and a checkpoint of this boot do:
@@ -71,8 +84,19 @@ impl Past<'_> {
         none && !self.of_this_boot()
     }
 
+    /// Whether more may have happened than this ledger knows. It is damaged; or what stands beside it from its first second
+    /// on is gone, or says nothing; or pods run that it cannot know: it is of an earlier boot.
+    fn may_lack(&self, found: &Recovered) -> bool {
+        let mirror_lost = match self.beside {
+            Beside::Nothing => found.same_boot,
+            Beside::Unreadable => true,
+            Beside::Checkpoint(_) => false,
+        };
+        found.damaged || mirror_lost || (!found.same_boot && self.kernel.has_pods())
+    }
+
     fn witnesses(&self) -> TakeOver {
-        let entries = self.checkpoint.map_or(&[][..], |file| &file.allocations);
+        let entries = self.beside.checkpoint().map_or(&[][..], |file| &file.allocations);
         take_over(entries, self.of_this_boot(), self.kernel, self.clocks)
     }
 }
@@ -81,30 +105,31 @@ impl Past<'_> {
 #[must_use]
 pub fn begin(settings: Settings, past: Past<'_>, first_boot: bool) -> Beginning {
     let now = past.clocks.now;
-    let from = |same_boot, records, look| Beginning {
-        pool: Pool::recover(settings.clone(), same_boot, records, now),
-        look,
-        take_over: None,
+    let from = |same_boot, records, look, take_over| {
+        let pool = Pool::recover(settings.clone(), same_boot, records, now);
+        Beginning { pool, look, take_over }
     };
-    if past.incumbent_wrote_last() {
-        // Our ledger is history: the incumbent may have released and given anything since. A file that outlived its boot
-        // and of whose pods none is there says nothing.
+    let taken = |take: TakeOver| from(true, take.records.clone(), FirstLook::Describe, Some(take));
+    if past.another_wrote_last() {
+        // Our ledger is history: addresses may have been released and given since. A file that outlived its boot and of whose
+        // pods none is there says nothing.
         let take = past.witnesses();
         if past.of_this_boot() || !take.records.is_empty() {
-            let begun = from(true, take.records.clone(), FirstLook::Describe);
-            return Beginning { take_over: Some(take), ..begun };
+            return taken(take);
         }
     }
-    match past.opened {
-        Opened::Recovered(found) if !found.damaged => {
-            from(found.same_boot, found.records, FirstLook::Metadata)
+    match &past.opened {
+        Opened::Recovered(found) if !past.may_lack(found) => {
+            from(found.same_boot, found.records.clone(), FirstLook::Metadata, None)
         }
-        Opened::Recovered(ref found) => {
-            // Durable entries may be lost: what the kernel and the mirror show beyond the ledger counts as held.
+        Opened::Recovered(found) => {
             let take = past.witnesses();
-            let records = found.records.iter().cloned().chain(take.records.clone()).collect();
-            let begun = from(found.same_boot, records, FirstLook::Describe);
-            Beginning { take_over: Some(take), ..begun }
+            if !found.same_boot && !take.records.is_empty() {
+                // What runs is of this boot, hence nothing of the ledger's.
+                return taken(take);
+            }
+            let records = reconciled(&found.records, &take, past.kernel.pods);
+            from(found.same_boot, records, FirstLook::Describe, Some(take))
         }
         Opened::Fresh | Opened::Foreign { .. } | Opened::Newer { .. } | Opened::Corrupt { .. } => {
             let take = past.witnesses();
@@ -112,8 +137,7 @@ pub fn begin(settings: Settings, past: Past<'_>, first_boot: bool) -> Beginning 
                 let pool = Pool::new(settings);
                 return Beginning { pool, look: FirstLook::Metadata, take_over: None };
             }
-            let begun = from(true, take.records.clone(), FirstLook::Describe);
-            Beginning { take_over: Some(take), ..begun }
+            taken(take)
         }
     }
 }

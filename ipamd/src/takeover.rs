@@ -65,6 +65,14 @@ pub struct TakeOver {
     pub orphans: usize,
 }
 
+impl Kernel<'_> {
+    /// Whether a pod runs.
+    #[must_use]
+    pub fn has_pods(&self) -> bool {
+        !self.pods.is_empty() || self.unmarked.iter().any(|link| is_pod_link(&link.name))
+    }
+}
+
 impl Clocks {
     /// A wall-clock time as time since boot; what lies before the boot or ahead is cut off.
     fn since_boot(self, unix_ns: i64) -> Time {
@@ -81,8 +89,11 @@ pub fn take_over(entries: &[Allocation], of_this_boot: bool, kernel: Kernel<'_>,
     let mut held = Held::default();
     for pod in kernel.pods {
         let sandbox = key(&pod.attachment);
+        // When it began is in its entry. Without one it is as old as can be: it must not pass for younger than its own DEL.
+        let entry = entries.iter().find(|entry| self::sandbox(entry) == sandbox);
+        let at = entry.map(|entry| clocks.since_boot(entry.allocated_unix_ns)).unwrap_or_default();
         let whose = pod_of(entries, &sandbox);
-        held.hold(sandbox, whose, pod.addresses.iter().copied(), clocks.now);
+        held.hold(sandbox, whose, pod.addresses.iter().copied(), at);
     }
     for entry in entries {
         if !alive(entry, of_this_boot, kernel) {
@@ -109,6 +120,50 @@ pub fn take_over(entries: &[Allocation], of_this_boot: bool, kernel: Kernel<'_>,
     take.marks.sort_by_key(|mark| (mark.link.clone(), !is_routed(mark, kernel)));
     take.marks.dedup_by(|later, first| later.link == first.link);
     take
+}
+
+/// A ledger that may lack its newest records, with what is taken over. An address that is routed to a link of ours belongs to
+/// the sandbox in the link's alias, whoever held it in the ledger. What others say fills in where the ledger says nothing:
+/// the pool leaves an address to whom it is given first.
+#[must_use]
+pub fn reconciled(ledger: &[Record], take: &TakeOver, pods: &[PodLink]) -> Vec<Record> {
+    let said = holdings(ledger);
+    let links: BTreeSet<SandboxKey> = pods.iter().map(|pod| key(&pod.attachment)).collect();
+    let corrects = |record: &&Record| {
+        let Record::Allocated { sandbox, addresses, .. } = record else { return false };
+        let known = said.get(sandbox).copied().unwrap_or_default();
+        links.contains(sandbox) && addresses.iter().any(|ip| !known.contains(ip))
+    };
+    let (corrections, others): (Vec<&Record>, Vec<&Record>) = take.records.iter().partition(corrects);
+    let corrected = holdings(corrections.iter().copied());
+    let addresses: BTreeSet<IpAddr> = corrected.values().copied().flatten().copied().collect();
+    let stands = |record: &&Record| {
+        let (sandbox, of) = match record {
+            Record::Allocated { sandbox, addresses, .. } | Record::Released { sandbox, addresses, .. } => {
+                (sandbox, &**addresses)
+            }
+            Record::Tombstone { sandbox, .. } => (sandbox, &[][..]),
+            Record::Eni(_) | Record::EniGone { .. } | Record::Assigned { .. } | Record::Unassigned { .. } => {
+                return true;
+            }
+            Record::Intent { .. } | Record::Settled { .. } | Record::OpsUsed { .. } => return true,
+        };
+        !corrected.contains_key(sandbox) && !of.iter().any(|ip| addresses.contains(ip))
+    };
+    ledger.iter().filter(stands).chain(corrections).chain(others).cloned().collect()
+}
+
+/// What each sandbox holds after these.
+fn holdings<'a>(records: impl IntoIterator<Item = &'a Record>) -> BTreeMap<&'a SandboxKey, &'a [IpAddr]> {
+    let mut held = BTreeMap::new();
+    for record in records {
+        if let Record::Allocated { sandbox, addresses, .. } = record {
+            held.insert(sandbox, &**addresses);
+        } else if let Record::Released { sandbox, .. } = record {
+            held.remove(sandbox);
+        }
+    }
+    held
 }
 
 /// Who holds what, as far as it is known. *Invariant*: no address twice.

@@ -34,7 +34,8 @@ fn boot() -> BootId {
 }
 
 fn identity() -> Identity {
-    Identity { instance: InstanceId::new("i-0123"), boot: boot(), cooldown: Duration::from_millis(30_000) }
+    let (instance, cooldown) = (InstanceId::new("i-0123"), Duration::from_millis(30_000));
+    Identity { instance, boot: boot(), cooldown, lineage: "l-a".into() }
 }
 
 fn eni() -> Record {

@@ -37,9 +37,12 @@ pub(crate) struct Header {
     /// How long a released address rested under the daemon that wrote this.
     #[serde(default)]
     pub(crate) cooldown_ms: Option<u64>,
-    /// Which checkpoint of the incumbent is contained in the snapshot.
+    /// Which checkpoint, whoever wrote it, stood beside the ledger when this file was founded; it is contained.
     #[serde(default)]
     pub(crate) adopted: Option<Box<str>>,
+    /// Which ledger this is of all the node had.
+    #[serde(default)]
+    pub(crate) lineage: Option<Box<str>>,
 }
 
 /// A header that cannot be used.

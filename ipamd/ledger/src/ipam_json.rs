@@ -1,8 +1,9 @@
 //! The incumbent's checkpoint, `ipam.json`: read when it wrote last, kept as a mirror so that it can take the node back
 //! (design §4, incumbent-behaviour §6.1).
 //!
-//! Ours carries one more key, `podwireRevision`. The incumbent ignores it and drops it with its next write: where it is
-//! missing, the incumbent wrote last and is to be believed.
+//! Ours carries two more keys, `podwireRevision` and `podwireLedger`. The incumbent ignores them and drops them with its
+//! next write: where they are missing, the incumbent wrote last and is to be believed. Where they name another ledger than
+//! the one that was found, that one is the older.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -55,6 +56,8 @@ pub struct Checkpoint {
     pub allocations: Vec<Allocation>,
     /// Our revision it mirrors; `None`: the incumbent wrote last.
     pub revision: Option<Revision>,
+    /// The ledger it mirrors; `None`: the incumbent wrote last, or an earlier version of ours.
+    pub lineage: Option<Box<str>>,
     /// What tells this file from every other one written in its place: every writer renames a new file over the old one.
     pub mark: Box<str>,
     /// When it was written. *Unit* nanoseconds since 1970.
@@ -97,16 +100,26 @@ pub enum IpamJsonError {
     },
 }
 
+/// What only our checkpoints say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mirrored<'a> {
+    /// The ledger's name ([`crate::Identity::lineage`]).
+    pub lineage: &'a str,
+    /// Its revision.
+    pub revision: Revision,
+}
+
 /// Writes a checkpoint as a whole: readers see the old one or the new one.
 ///
 /// # Errors
 /// The operating system refused; the old checkpoint is still there.
-pub fn write(path: &Path, allocations: &[Allocation], revision: Revision) -> Result<(), IpamJsonError> {
+pub fn write(path: &Path, allocations: &[Allocation], of: Mirrored<'_>) -> Result<(), IpamJsonError> {
     let io = |doing| move |source| IpamJsonError::Io { doing, path: path.to_owned(), source };
     let body = FileBody {
         version: VERSION.into(),
         allocations: Some(allocations.iter().map(Entry::from).collect()),
-        revision: Some(revision.0),
+        revision: Some(of.revision.0),
+        lineage: Some(of.lineage.into()),
     };
     let mut bytes = serde_json::to_vec(&body).expect("texts and numbers are always JSON");
     bytes.push(b'\n');
@@ -152,6 +165,7 @@ pub fn read(path: &Path) -> Result<Option<Checkpoint>, IpamJsonError> {
     Ok(Some(Checkpoint {
         allocations,
         revision: body.revision.map(Revision),
+        lineage: body.lineage,
         mark: format!("{}-{}-{written_unix_ns}", metadata.dev(), metadata.ino()).into(),
         written_unix_ns,
         superseded,
@@ -208,6 +222,8 @@ struct FileBody {
     allocations: Option<Vec<Entry>>,
     #[serde(rename = "podwireRevision", default, skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
+    #[serde(rename = "podwireLedger", default, skip_serializing_if = "Option::is_none")]
+    lineage: Option<Box<str>>,
 }
 
 #[derive(Serialize, Deserialize)]

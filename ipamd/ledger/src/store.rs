@@ -48,6 +48,8 @@ pub struct Identity {
     pub boot: BootId,
     /// How long a released address rests. Only noted, so that a reader of the file can tell when an address had cooled.
     pub cooldown: Duration,
+    /// Name of a ledger that is founded now. No other ledger may ever have it.
+    pub lineage: Box<str>,
 }
 
 /// What was found. Only a [`Opened::Recovered`] of this boot without damage can be appended to at once. In every other
@@ -90,8 +92,10 @@ pub struct Recovered {
     pub records: Vec<Record>,
     /// Written in this boot. If not, allocations are void and times mean nothing.
     pub same_boot: bool,
-    /// The mark of the incumbent's checkpoint that this ledger contains ([`Ledger::contains`]), in this boot.
+    /// The mark of the checkpoint that this ledger contains ([`Ledger::contains`]), in this boot.
     pub adopted: Option<Box<str>>,
+    /// Its name ([`Identity::lineage`]); `None` in ledgers of earlier versions.
+    pub lineage: Option<Box<str>>,
     /// The last frame was never completed: what a crash leaves. Nothing in it was ever reported durable.
     pub truncated_tail: bool,
     /// Bytes changed: durable frames may be lost. Rebuild what is missing from the kernel.
@@ -106,6 +110,8 @@ pub struct Ledger {
     dir: PathBuf,
     files: Box<dyn Directory>,
     header: Header,
+    /// Name of the ledger, should it have to be founded anew.
+    newborn: Box<str>,
     /// `None` until it is founded.
     current: Option<Current>,
     /// The last rename may not be on disk.
@@ -160,6 +166,7 @@ impl Ledger {
             snapshot_frames: Some(0),
             cooldown_ms: u64::try_from(identity.cooldown.as_millis()).ok(),
             adopted: None,
+            lineage: Some(identity.lineage.clone()),
         };
         let read = files.read(NAME, READABLE, READABLE);
         let bytes = match read.map_err(|error| failed("read", NAME, error))? {
@@ -180,15 +187,31 @@ impl Ledger {
                 Some(Current { file, end, chain, base: end, dirty: torn })
             }
         };
-        let dir = dir.to_owned();
-        let mut ledger = Self { dir, files, header, current, unsynced_dir: true, _lock: lock };
+        let mut header = header;
+        if let (Some(_), Opened::Recovered(Recovered { lineage: Some(lineage), .. })) = (&current, &opened) {
+            header.lineage = Some(lineage.clone());
+        }
+        let (dir, newborn) = (dir.to_owned(), identity.lineage.clone());
+        let mut ledger = Self { dir, files, header, newborn, current, unsynced_dir: true, _lock: lock };
         ledger.clean()?;
         Ok((ledger, opened))
     }
 
-    /// From the next compaction on, the ledger says that it contains this checkpoint of the incumbent.
+    /// From the next compaction on, the ledger says that it contains this checkpoint.
     pub fn contains(&mut self, checkpoint: Option<&str>) {
         self.header.adopted = checkpoint.map(Into::into);
+    }
+
+    /// Declares what is in place history: nothing is appended to it, and the next compaction founds another ledger.
+    pub fn disown(&mut self) {
+        self.current = None;
+        self.header.lineage = Some(self.newborn.clone());
+    }
+
+    /// The ledger's name, or the one it will be founded with.
+    #[must_use]
+    pub fn lineage(&self) -> &str {
+        self.header.lineage.as_deref().unwrap_or(&self.newborn)
     }
 
     /// Makes records durable, all of them or none: they are on disk when this returns `Ok`.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podwire_ledger::ipam_json::{self, Allocation};
+use podwire_ledger::ipam_json::{self, Allocation, Mirrored};
 use podwire_pool::{Holding, Revision};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -51,6 +51,8 @@ struct Mirror {
     path: PathBuf,
     driver: Handle,
     booted_unix_ns: i128,
+    /// The ledger's name.
+    lineage: Box<str>,
     changed: Arc<Notify>,
     asked: mpsc::Receiver<oneshot::Sender<bool>>,
     last: oneshot::Receiver<Holdings>,
@@ -63,7 +65,12 @@ impl MirrorExecutor {
     /// Starts the task; it ends with [`Self::close`], or when this is dropped. The file is written for the first time at
     /// once, so that it says who serves this node.
     #[must_use]
-    pub fn start(path: PathBuf, driver: Handle, booted_unix_ns: i128) -> (Self, JoinHandle<()>) {
+    pub fn start(
+        path: PathBuf,
+        driver: Handle,
+        booted_unix_ns: i128,
+        lineage: Box<str>,
+    ) -> (Self, JoinHandle<()>) {
         let changed = Arc::new(Notify::new());
         changed.notify_one();
         let (sender, last) = oneshot::channel();
@@ -72,6 +79,7 @@ impl MirrorExecutor {
             path,
             driver,
             booted_unix_ns,
+            lineage,
             changed: Arc::clone(&changed),
             asked,
             last,
@@ -156,9 +164,10 @@ impl Mirror {
         if self.written.as_ref() == Some(&allocations) {
             return true;
         }
-        let path = self.path.clone();
+        let (path, lineage) = (self.path.clone(), self.lineage.clone());
         let outcome = tokio::task::spawn_blocking(move || {
-            ipam_json::write(&path, &allocations, revision).map(|()| allocations)
+            let of = Mirrored { lineage: &lineage, revision };
+            ipam_json::write(&path, &allocations, of).map(|()| allocations)
         });
         match outcome.await {
             Ok(Ok(allocations)) => {

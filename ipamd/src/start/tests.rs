@@ -1,4 +1,4 @@
-use podwire_hostnet::{UnmarkedLink, pod_suffix};
+use podwire_hostnet::{Attachment, PodLink, UnmarkedLink, pod_suffix};
 use podwire_ledger::ipam_json::Allocation;
 use podwire_ledger::{Aside, Recovered};
 use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
@@ -60,10 +60,18 @@ fn held(sandbox: &str, address: &str) -> Record {
 }
 
 fn ledger(records: Vec<Record>) -> Recovered {
-    Recovered { records, same_boot: true, adopted: None, truncated_tail: false, damaged: false, aside: None }
+    Recovered {
+        records,
+        same_boot: true,
+        adopted: None,
+        lineage: Some("l-1".into()),
+        truncated_tail: false,
+        damaged: false,
+        aside: None,
+    }
 }
 
-fn checkpoint(revision: Option<u64>, entries: &[(&str, &str)]) -> Checkpoint {
+fn checkpoint(lineage: Option<&str>, entries: &[(&str, &str)]) -> Checkpoint {
     let entry = |(pod, address): &(&str, &str)| Allocation {
         network: "aws-cni".into(),
         sandbox: SandboxKey::new(*pod, "eth0"),
@@ -76,7 +84,8 @@ fn checkpoint(revision: Option<u64>, entries: &[(&str, &str)]) -> Checkpoint {
     };
     Checkpoint {
         allocations: entries.iter().map(entry).collect(),
-        revision: revision.map(Revision),
+        revision: lineage.map(|_| Revision(7)),
+        lineage: lineage.map(Into::into),
         mark: "m1".into(),
         written_unix_ns: 1_700_000_200_000_000_000,
         superseded: Vec::new(),
@@ -89,9 +98,12 @@ fn links(pods: &[&str]) -> Vec<UnmarkedLink> {
 }
 
 /// Container ids of what the pool holds, in order, and what it looks at first.
-fn begun(opened: Opened, file: Option<&Checkpoint>, unmarked: &[UnmarkedLink]) -> (Vec<String>, FirstLook) {
-    let kernel = Kernel { pods: &[], unmarked };
-    let past = Past { opened, checkpoint: file, kernel, clocks: clocks() };
+fn begun(opened: Opened, beside: &Beside, unmarked: &[UnmarkedLink]) -> (Vec<String>, FirstLook) {
+    with_links(opened, beside, Kernel { pods: &[], unmarked })
+}
+
+fn with_links(opened: Opened, beside: &Beside, kernel: Kernel<'_>) -> (Vec<String>, FirstLook) {
+    let past = Past { opened, beside, kernel, clocks: clocks() };
     let begun = begin(settings(), past, true);
     let (_, holdings) = begun.pool.holdings();
     (holdings.into_iter().map(|h| h.sandbox.container_id.to_string()).collect(), begun.look)
@@ -101,36 +113,121 @@ fn corrupt() -> Opened {
     Opened::Corrupt { reason: "junk".into(), aside: Aside { path: "x".into(), removed: Vec::new() } }
 }
 
+fn ids(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn ours() -> Recovered {
+    ledger(vec![held("ours", "10.0.0.1")])
+}
+
+/// A link of ours, with our alias.
+fn own_link(container: &str, address: &str) -> PodLink {
+    PodLink {
+        name: format!("eni{container}"),
+        attachment: Attachment { container_id: container.into(), ifname: "eth0".into() },
+        addresses: vec![address.parse().expect("an address")],
+        up: true,
+        doomed: false,
+    }
+}
+
 /// Design §4: who wrote last is believed.
 #[test]
 fn last_writer_is_believed() {
-    let ours = || ledger(vec![held("ours", "10.0.0.1")]);
-    let recovered = |found| Opened::Recovered(found);
-    let live = links(&["theirs"]);
-    let incumbents = checkpoint(None, &[("theirs", "10.0.0.2")]);
-    let mirror = checkpoint(Some(7), &[("theirs", "10.0.0.2")]);
-    let id = |name: &str| vec![name.to_owned()];
     use FirstLook::{Describe, Metadata};
+    let live = links(&["theirs"]);
+    let entries = [("theirs", "10.0.0.2")];
+    let incumbents = Beside::Checkpoint(checkpoint(None, &entries));
+    let mirror = Beside::Checkpoint(checkpoint(Some("l-1"), &entries));
     // The incumbent's file beats our ledger, whatever that is.
-    for opened in [recovered(ours()), Opened::Fresh, corrupt()] {
-        assert_eq!(begun(opened, Some(&incumbents), &live), (id("theirs"), Describe));
+    for opened in [Opened::Recovered(ours()), Opened::Fresh, corrupt()] {
+        assert_eq!(begun(opened, &incumbents, &live), (ids(&["theirs"]), Describe));
     }
     // Our mirror does not, as long as the ledger is whole.
-    assert_eq!(begun(recovered(ours()), Some(&mirror), &live), (id("ours"), Metadata));
+    assert_eq!(begun(Opened::Recovered(ours()), &mirror, &live), (ids(&["ours"]), Metadata));
+    // The mirror of another ledger does: that one is the younger.
+    let anothers = Beside::Checkpoint(checkpoint(Some("l-2"), &entries));
+    assert_eq!(begun(Opened::Recovered(ours()), &anothers, &live), (ids(&["theirs"]), Describe));
     // A file that the ledger contains already is old: we have worked since.
-    let contains = Recovered { adopted: Some("m1".into()), ..ours() };
-    assert_eq!(begun(recovered(contains), Some(&incumbents), &live), (id("ours"), Metadata));
-    let other = Recovered { adopted: Some("m0".into()), ..ours() };
-    assert_eq!(begun(recovered(other), Some(&incumbents), &live), (id("theirs"), Describe));
+    for file in [&incumbents, &anothers] {
+        let contains = Recovered { adopted: Some("m1".into()), ..ours() };
+        assert_eq!(begun(Opened::Recovered(contains), file, &live), (ids(&["ours"]), Metadata));
+        let other = Recovered { adopted: Some("m0".into()), ..ours() };
+        assert_eq!(begun(Opened::Recovered(other), file, &live), (ids(&["theirs"]), Describe));
+    }
     // With the ledger lost, the mirror is a witness; with it damaged, both count.
     for opened in [Opened::Fresh, corrupt()] {
-        assert_eq!(begun(opened, Some(&mirror), &live), (id("theirs"), Describe));
+        assert_eq!(begun(opened, &mirror, &live), (ids(&["theirs"]), Describe));
     }
-    let damaged = Recovered { damaged: true, ..ours() };
-    let both = vec!["ours".to_owned(), "theirs".to_owned()];
-    assert_eq!(begun(recovered(damaged), Some(&mirror), &live), (both, Describe));
+    let damaged = Opened::Recovered(Recovered { damaged: true, ..ours() });
+    assert_eq!(begun(damaged, &mirror, &live), (ids(&["ours", "theirs"]), Describe));
     // Nothing at all on a first boot: metadata may be believed.
-    assert_eq!(begun(Opened::Fresh, None, &[]), (Vec::new(), Metadata));
+    assert_eq!(begun(Opened::Fresh, &Beside::Nothing, &[]), (Vec::new(), Metadata));
+}
+
+/// A ledger with nothing beside it that can be read is not known to be the youngest: somebody may have worked since, and
+/// what runs counts as well.
+#[test]
+fn ledger_without_its_mirror_is_not_believed_alone() {
+    let link = |address: &str| UnmarkedLink {
+        addresses: vec![address.parse().expect("an address")],
+        ..links(&["theirs"]).remove(0)
+    };
+    let orphan = format!("unknown-{}", link("10.0.0.2").name);
+    for beside in [Beside::Nothing, Beside::Unreadable] {
+        let (held, look) = begun(Opened::Recovered(ours()), &beside, &[link("10.0.0.2")]);
+        assert_eq!(
+            (held, look),
+            (vec!["ours".to_owned(), orphan.clone()], FirstLook::Describe),
+            "{beside:?}"
+        );
+        // One address is never held twice.
+        let (held, _) = begun(Opened::Recovered(ours()), &beside, &[link("10.0.0.1")]);
+        assert_eq!(held, ids(&["ours"]), "{beside:?}");
+    }
+}
+
+/// Pods of this boot under a ledger of an earlier one: another ledger served in between.
+#[test]
+fn pods_that_run_beside_a_ledger_of_an_earlier_boot_are_held() {
+    let pods = [own_link("running", "10.0.0.7")];
+    let of_then = |damaged| Opened::Recovered(Recovered { same_boot: false, damaged, ..ours() });
+    let mirror = Beside::Checkpoint(checkpoint(Some("l-1"), &[("gone", "10.0.0.3")]));
+    for damaged in [false, true] {
+        for beside in [&Beside::Nothing, &Beside::Unreadable, &mirror] {
+            let begun = with_links(of_then(damaged), beside, Kernel { pods: &pods, unmarked: &[] });
+            assert_eq!(begun, (ids(&["running"]), FirstLook::Describe));
+        }
+    }
+    // After an ordinary reboot nothing runs, and nothing is asked.
+    for beside in [&Beside::Nothing, &mirror] {
+        assert_eq!(begun(of_then(false), beside, &[]), (Vec::new(), FirstLook::Metadata));
+    }
+}
+
+/// Frames that said who got the address next are lost: the link that has it says so.
+#[test]
+fn running_pod_keeps_its_address_from_a_stale_holder() {
+    let pods = [own_link("b", "10.0.0.5")];
+    let kernel = Kernel { pods: &pods, unmarked: &[] };
+    let released = Record::Released {
+        sandbox: SandboxKey::new("b", "eth0"),
+        addresses: vec!["10.0.0.4".parse().expect("an address")],
+        started: Time::from_ms(2),
+        at: Time::from_ms(2),
+    };
+    // `b` lived before, with another address; whatever else the ledger says of others stands.
+    let records = vec![held("b", "10.0.0.4"), released, held("a", "10.0.0.5"), held("c", "10.0.0.6")];
+    let damaged = Opened::Recovered(Recovered { damaged: true, ..ledger(records) });
+    assert_eq!(with_links(damaged, &Beside::Nothing, kernel), (ids(&["b", "c"]), FirstLook::Describe));
+    // A link that agrees changes nothing, and neither does one whose route is gone.
+    for addresses in [vec!["10.0.0.1".parse().expect("an address")], Vec::new()] {
+        let pods = [PodLink { addresses, ..own_link("ours", "10.0.0.1") }];
+        let damaged = Opened::Recovered(Recovered { damaged: true, ..ours() });
+        let (held, _) = with_links(damaged, &Beside::Nothing, Kernel { pods: &pods, unmarked: &[] });
+        assert_eq!(held, ids(&["ours"]));
+    }
 }
 
 /// A ledger that cannot be read is no absent one, and neither is a checkpoint of this boot: metadata is not enough then.
@@ -138,16 +235,16 @@ fn last_writer_is_believed() {
 fn past_that_is_lost_is_a_past() {
     let newer = Opened::Newer { format: 99, aside: Aside { path: "x".into(), removed: Vec::new() } };
     for opened in [corrupt(), newer] {
-        assert_eq!(begun(opened, None, &[]), (Vec::new(), FirstLook::Describe));
+        assert_eq!(begun(opened, &Beside::Nothing, &[]), (Vec::new(), FirstLook::Describe));
     }
-    let emptied = checkpoint(Some(7), &[]);
-    assert_eq!(begun(Opened::Fresh, Some(&emptied), &[]), (Vec::new(), FirstLook::Describe));
+    let emptied = Beside::Checkpoint(checkpoint(Some("l-1"), &[]));
+    assert_eq!(begun(Opened::Fresh, &emptied, &[]), (Vec::new(), FirstLook::Describe));
 }
 
 /// Scenario A9: a checkpoint that outlived a reboot names pods that are gone.
 #[test]
 fn checkpoint_of_an_earlier_boot_holds_nothing() {
     let old = Checkpoint { written_unix_ns: 1, ..checkpoint(None, &[("gone", "10.0.0.2")]) };
-    let (held, look) = begun(Opened::Fresh, Some(&old), &[]);
+    let (held, look) = begun(Opened::Fresh, &Beside::Checkpoint(old), &[]);
     assert_eq!((held, look), (Vec::new(), FirstLook::Metadata));
 }

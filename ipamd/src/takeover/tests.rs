@@ -115,6 +115,25 @@ fn address_on_a_link_of_ours_is_its_attachments() {
     assert_eq!(&*pod.name, "web-1", "what the entry says of the pod is kept");
 }
 
+/// Taken for younger than it is, a link's sandbox would outlive its own DEL.
+#[test]
+fn link_of_ours_is_as_old_as_its_entry_or_as_can_be() {
+    let pods = ["known", "unknown"].map(|id| PodLink {
+        name: format!("eni{id}"),
+        attachment: Attachment { container_id: id.into(), ifname: "eth0".into() },
+        addresses: vec![ip(if id == "known" { "10.0.0.1" } else { "10.0.0.2" })],
+        up: true,
+        doomed: false,
+    });
+    let entries = [entry("known", "default/web-1", "10.0.0.1")];
+    let take = take_over(&entries, true, Kernel { pods: &pods, unmarked: &[] }, clocks());
+    let ages = take.records.iter().map(|record| {
+        let Record::Allocated { at, .. } = record else { panic!("{record:?}") };
+        at.as_ms()
+    });
+    assert_eq!(ages.collect::<Vec<_>>(), [5_000, 0]);
+}
+
 /// A route to a pod's link that no entry explains: held, so that it is not given to anybody else. Other veths are
 /// somebody else's business.
 #[test]

@@ -99,7 +99,7 @@ impl CarryOut for Played {
 async fn decisions(dir: &Path, rounds: usize) -> anyhow::Result<Vec<Duration>> {
     let settings = settings(Duration::ZERO);
     let (instance, boot) = (settings.instance.clone(), settings.boot.clone());
-    let who = Identity { instance, boot, cooldown: settings.cooldown };
+    let who = Identity { instance, boot, cooldown: settings.cooldown, lineage: "bench".into() };
     let home = dir.join("ledger");
     let (ledger, _) = Ledger::open(&home, &who)?;
     let (driver, inbox) = Handle::channel();

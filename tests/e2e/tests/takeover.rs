@@ -246,3 +246,31 @@ fn without_a_readable_checkpoint_routes_speak_for_pods() {
     })
     .expect("released");
 }
+
+/// The same with a sound ledger of ours from before the incumbent worked: it must not be believed alone, whether the
+/// incumbent's file says nothing or is gone.
+#[test]
+fn older_ledger_of_ours_is_not_believed_without_a_checkpoint() {
+    let lab = lab("older");
+    for (name, content) in [("junk", Some("{\"version\":\"vpc-cni-ipam/2\"}")), ("gone", None)] {
+        let node =
+            lab.add_node(NodeSpec::new(name).of_type("m5.large").with_launch_prefixes(1)).expect("a node");
+        let daemon = podwire(&node);
+        let ours = add(&node, "ours", 2);
+        daemon.stop(PATIENCE).expect("stopped");
+        // What the incumbent would do meanwhile: a pod with the address that our ledger gives next.
+        let prefix = assigned(&lab, &node)[0];
+        let mut next = prefix.iter().filter(|ip| ours.iter().all(|pod| pod.address != *ip));
+        let theirs = incumbent::wire(&node, "theirs", next.next().expect("one"), None).expect("wired");
+        let path = incumbent::checkpoint(&node);
+        match content {
+            Some(content) => std::fs::write(&path, content).expect("written"),
+            None => std::fs::remove_file(&path).expect("removed"),
+        }
+        let daemon = podwire(&node);
+        assert_eq!(allocated(&node), 3, "{}", daemon.log_tail());
+        let new = add(&node, "new", 12);
+        let given = addresses(&[theirs], &new);
+        assert_eq!(given.union(&ours.iter().map(|pod| pod.address).collect()).count(), 15, "given twice");
+    }
+}

@@ -24,6 +24,7 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity {
     instance: InstanceId::new("i-0123"),
     boot: BootId::new("boot-a"),
     cooldown: Duration::from_secs(30),
+    lineage: "l-a".into(),
 });
 
 fuzz_target!(|input: &[u8]| {

@@ -22,6 +22,10 @@ fn entry(container: &str, ipv4: &str, timestamp: i64) -> Value {
            "allocationTimestamp": timestamp, "metadata": {}})
 }
 
+fn of(revision: u64) -> Mirrored<'static> {
+    Mirrored { lineage: "l-1", revision: Revision(revision) }
+}
+
 fn file(entries: &[Value]) -> String {
     json!({"version": VERSION, "allocations": entries}).to_string()
 }
@@ -33,16 +37,17 @@ fn incumbents_file_comes_back_with_the_same_keys() {
     let checkpoint = read(&path).expect("readable").expect("there");
     assert_eq!(checkpoint.revision, None, "the incumbent wrote last");
     assert_eq!(checkpoint.allocations.len(), 1);
-    write(&path, &checkpoint.allocations, Revision(42)).expect("written");
+    write(&path, &checkpoint.allocations, of(42)).expect("written");
     let mut expected: Value = serde_json::from_str(INCUMBENT).expect("JSON");
     expected["podwireRevision"] = json!(42);
+    expected["podwireLedger"] = json!("l-1");
     let written = fs::read_to_string(&path).expect("there");
     assert_eq!(serde_json::from_str::<Value>(&written).expect("JSON"), expected);
     let again = read(&path).expect("readable").expect("there");
     assert_ne!(again.mark, checkpoint.mark, "another file");
     let Checkpoint { ref mark, written_unix_ns, .. } = again;
-    let expected =
-        Checkpoint { revision: Some(Revision(42)), mark: mark.clone(), written_unix_ns, ..checkpoint };
+    let (revision, lineage) = (Some(Revision(42)), Some("l-1".into()));
+    let expected = Checkpoint { revision, lineage, mark: mark.clone(), written_unix_ns, ..checkpoint };
     assert_eq!(again, expected);
     assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1, "no temporary file is left");
 }
@@ -106,10 +111,10 @@ fn failed_write_keeps_the_old_file() {
     let (dir, path) = in_dir(INCUMBENT);
     let in_the_way = dir.path().join("ipam.json.tmp-podwire");
     fs::create_dir(&in_the_way).expect("made");
-    assert!(matches!(write(&path, &[], Revision(1)), Err(IpamJsonError::Io { .. })));
+    assert!(matches!(write(&path, &[], of(1)), Err(IpamJsonError::Io { .. })));
     assert_eq!(fs::read_to_string(&path).expect("there"), INCUMBENT);
     fs::remove_dir(&in_the_way).expect("removed");
-    write(&path, &[], Revision(1)).expect("the next one works");
+    write(&path, &[], of(1)).expect("the next one works");
 }
 
 proptest::proptest! {
@@ -138,7 +143,7 @@ proptest::proptest! {
             interfaces: address % 3,
         }).collect();
         let (_dir, path) = in_dir("");
-        write(&path, &allocations, Revision(revision)).expect("written");
+        write(&path, &allocations, of(revision)).expect("written");
         let checkpoint = read(&path).expect("readable").expect("there");
         proptest::prop_assert_eq!(checkpoint.allocations, allocations);
         proptest::prop_assert_eq!(checkpoint.revision, Some(Revision(revision)));

@@ -43,6 +43,7 @@ pub(super) fn judge(shelf: Shelf<'_>, bytes: &[u8], own: &Header) -> Result<Foun
         records,
         same_boot: found.boot == own.boot,
         adopted: found.adopted.filter(|_| found.boot == own.boot),
+        lineage: found.lineage,
         truncated_tail: tail == Tail::Torn,
         damaged: tail == Tail::Damaged,
         aside: rest,

@@ -12,6 +12,7 @@ use super::*;
 mod crash;
 mod damage;
 mod evil;
+mod founding;
 mod history;
 mod machine;
 mod samples;
@@ -23,6 +24,7 @@ fn identity() -> Identity {
         instance: InstanceId::new("i-0123"),
         boot: BootId::new("boot-a"),
         cooldown: Duration::from_secs(30),
+        lineage: "l-a".into(),
     }
 }
 
@@ -63,6 +65,7 @@ fn whole(records: &[Record]) -> Recovered {
         records: records.to_vec(),
         same_boot: true,
         adopted: None,
+        lineage: Some("l-a".into()),
         truncated_tail: false,
         damaged: false,
         aside: None,
@@ -114,7 +117,7 @@ fn lines_can_be_read_by_a_person() {
 fn bytes_written_by_format_1_are_read() {
     let dir = directory();
     fs::write(dir.path().join(NAME), include_bytes!("tests/format-1.ledger")).expect("written");
-    assert_eq!(reopen(dir.path()).1, whole(&all_kinds()));
+    assert_eq!(reopen(dir.path()).1, Recovered { lineage: None, ..whole(&all_kinds()) });
 }
 
 /// An ENI without our tags is remembered as such, so that no later life changes it before it has tagged it (design D6).
@@ -157,23 +160,6 @@ fn space_is_reserved_and_files_are_private() {
         0o500,
         "others' directories are the system's affair"
     );
-}
-
-#[test]
-fn other_boot_is_told_and_compacted_first() {
-    let (dir, mut ledger) = fresh();
-    ledger.append(&sample(1)).expect("appended");
-    drop(ledger);
-    let next_boot = Identity { boot: BootId::new("boot-b"), ..identity() };
-    let (mut ledger, opened) = Ledger::open(dir.path(), &next_boot).expect("opens");
-    assert_eq!(opened, Opened::Recovered(Recovered { same_boot: false, ..whole(&sample(1)) }));
-    assert!(ledger.needs_compaction());
-    assert!(matches!(ledger.append(&sample(2)), Err(LedgerError::NotFounded)));
-    ledger.compact(&sample(3)).expect("compacted");
-    ledger.append(&sample(4)).expect("appended");
-    drop(ledger);
-    let (_ledger, opened) = Ledger::open(dir.path(), &next_boot).expect("opens");
-    assert_eq!(opened, Opened::Recovered(whole(&[sample(3), sample(4)].concat())));
 }
 
 #[test]

@@ -41,7 +41,7 @@ async fn until(mut done: impl FnMut() -> bool) {
 fn start(dir: &Path) -> (MirrorExecutor, JoinHandle<()>, Receiver<Message>, PathBuf) {
     let (driver, inbox) = Handle::channel();
     let path = dir.join("ipam.json");
-    let (mirror, task) = MirrorExecutor::start(path.clone(), driver, 1_000_000_000);
+    let (mirror, task) = MirrorExecutor::start(path.clone(), driver, 1_000_000_000, "l-1".into());
     (mirror, task, inbox, path)
 }
 

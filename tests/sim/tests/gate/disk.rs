@@ -17,6 +17,7 @@ fn identity() -> Identity {
         instance: InstanceId::new("i-1"),
         boot: BootId::new("boot-0"),
         cooldown: std::time::Duration::from_secs(30),
+        lineage: "l-0".into(),
     }
 }
 

@@ -22,6 +22,7 @@ fn header() -> Header {
         snapshot_frames: Some(0),
         cooldown_ms: Some(30_000),
         adopted: None,
+        lineage: None,
     }
 }
 
