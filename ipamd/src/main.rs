@@ -18,21 +18,25 @@ fn main() -> ExitCode {
             return ExitCode::from(mistakes.exit_code());
         }
     };
-    if let Err(error) = podwire_ipamd::logging::start(&parsed.settings.observe) {
-        eprintln!("{error:#}");
-        return ExitCode::FAILURE;
-    }
+    let logging = match podwire_ipamd::logging::start(&parsed.settings.observe) {
+        Ok(logging) => logging,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     for finding in &parsed.findings {
         podwire_ipamd::logging::tell(finding);
     }
     // One thread: an ADD then passes from the socket to the driver and back without waking another. What blocks (ledger,
-    // host networking, links) has threads of its own.
+    // host networking, links, log) has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let outcome = runtime.block_on(async {
             let stop = CancellationToken::new();
             // Caught from the first moment: as PID 1 of a container nothing else would end a daemon that waits to start.
             tokio::spawn(cancel_when_terminated(stop.clone()));
+            tokio::spawn(logging.tell_losses());
             podwire_ipamd::daemon::run(parsed.settings, stop).await
         });
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -43,6 +43,28 @@ fn c32_black_holed_endpoint_stops_nothing_that_the_pool_can_serve() {
     proof::addresses_are_true(&lab, &all).expect("EC2 agrees");
 }
 
+/// Pain point 51: a log that takes nothing, a pipe nobody reads, holds up no pod, and no stop.
+#[test]
+fn blocked_log_holds_up_neither_pods_nor_a_stop() {
+    let lab = lab("log");
+    let spec = NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(2);
+    let node = lab.add_node(spec).expect("a node");
+    let pipe = node.path("/var/log/pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NONBLOCK;
+    let unread = rustix::fs::open(&pipe, flags, rustix::fs::Mode::empty()).expect("opened");
+    while rustix::io::write(&unread, &[b'.'; 4096]).is_ok() {}
+    let settings = [Mode::Prefix.setting(), ("AWS_VPC_K8S_CNI_LOG_FILE", "/var/log/pipe")];
+    let mut daemon = Daemon::start(&node, &Binaries::find().expect("binaries"), &settings).expect("started");
+    daemon.wait_ready(READY).expect("ready");
+    let began = Instant::now();
+    let pods: Vec<_> = (0..20).map(|n| pod::add(&node, &format!("pod-{n}")).expect("an ADD")).collect();
+    delete(&pods).expect("DEL");
+    assert!(began.elapsed() < Duration::from_secs(10), "the log held pods up: {:?}", began.elapsed());
+    let stopped = daemon.stop(Duration::from_secs(10)).expect("stopped");
+    assert!(stopped < Duration::from_secs(5), "the log held the stop up: {stopped:?}");
+}
+
 /// C40b: a launch template's prefix serves the first pods without any mutating call (design D11).
 #[test]
 fn c40b_launch_prefix_serves_first_pods_without_a_mutating_call() {
