@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use podwire_config::Settings;
 use podwire_config::settings::network::Layout;
 use podwire_ec2::imds::NodeFacts;
@@ -16,7 +16,7 @@ use podwire_trace::Bounds;
 use tokio::runtime::Handle as Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Driver, Handle, Message};
@@ -29,7 +29,10 @@ use crate::executors::{
     persist::PersistExecutor,
 };
 use crate::recorder::{self, Recorder};
-use crate::rpc::{listen, server::IpamService};
+use crate::rpc::{
+    listen::{self, Lost, SocketFile},
+    server::IpamService,
+};
 use crate::start::{self, Beginning, Past};
 use crate::takeover::{Clocks, Kernel};
 use crate::{adopted, clock, ending, install, look, node, past, pending, recheck, single};
@@ -58,7 +61,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
 /// A daemon that serves.
 struct Daemon {
     _only: single::Only,
-    socket: PathBuf,
+    socket: SocketFile,
+    service: IpamService,
     driver: Handle,
     running: JoinHandle<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -66,7 +70,7 @@ struct Daemon {
     counters: Arc<HostCounters>,
     writer: std::thread::JoinHandle<()>,
     mirror: JoinHandle<()>,
-    helpers: Vec<JoinHandle<()>>,
+    helpers: JoinSet<()>,
 }
 
 /// What is known of this node before the pool is made.
@@ -115,29 +119,25 @@ impl Daemon {
         let links = LinkReaper::start(nets?)?;
         let service = IpamService::new(driver.clone(), links, compat);
         let stop_serving = CancellationToken::new();
-        let listener = listen::bind(&settings.paths.socket)?;
+        let (listener, socket) = listen::bind(&settings.paths.socket)?;
         let serving =
             tokio::spawn(listen::serve(listener, service.clone(), stop_serving.clone().cancelled_owned()));
         tracing::info!(?metadata, ?networking, ?ledger_read, serving = ?began.elapsed(), "start-up: the socket serves");
-        let helpers = vec![
-            tokio::spawn(recorder::write_when_signalled(driver.clone(), asks_for_trace, dir.clone())),
-            tokio::spawn(look::first(driver.clone(), node.imds.clone(), node.ec2, look)),
-            tokio::spawn(recheck::keep(driver.clone(), node.imds.clone())),
-            tokio::spawn(ending::watch(driver.clone(), node.imds.clone())),
-            tokio::spawn(node::keep(node.imds, host, node_config)),
-            tokio::spawn(adopted::watch(
-                take_over.map(|take| take.marks).unwrap_or_default(),
-                driver.clone(),
-                service.clone(),
-            )),
-            tokio::spawn(pending::watch(dir.join("released"), service)),
-            tokio::spawn(heartbeat(dir.join("alive"))),
-            tokio::spawn(when_ready(ready, settings.clone())),
-        ];
-        let socket = settings.paths.socket.clone();
+        let mut helpers = JoinSet::new();
+        helpers.spawn(recorder::write_when_signalled(driver.clone(), asks_for_trace, dir.clone()));
+        helpers.spawn(look::first(driver.clone(), node.imds.clone(), node.ec2, look));
+        helpers.spawn(recheck::keep(driver.clone(), node.imds.clone()));
+        helpers.spawn(ending::watch(driver.clone(), node.imds.clone()));
+        helpers.spawn(node::keep(node.imds, host, node_config));
+        let marks = take_over.map(|take| take.marks).unwrap_or_default();
+        helpers.spawn(adopted::watch(marks, driver.clone(), service.clone()));
+        helpers.spawn(pending::watch(dir.join("released"), service.clone()));
+        helpers.spawn(heartbeat(dir.join("alive")));
+        helpers.spawn(when_ready(ready, settings.clone()));
         Ok(Self {
             _only: only,
             socket,
+            service,
             driver,
             running,
             serving,
@@ -150,31 +150,56 @@ impl Daemon {
     }
 
     async fn serve(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        tokio::select! {
-            // A driver that ends by itself has met a broken invariant: the daemon starts again from the ledger.
-            ended = &mut self.running => {
-                ended.context("the driver died; starting again from the ledger is safe")?;
-                anyhow::bail!("the driver ended before it was told to");
+        loop {
+            tokio::select! {
+                // A driver that ends by itself has met a broken invariant: the daemon starts again from the ledger.
+                ended = &mut self.running => {
+                    ended.context("the driver died; starting again from the ledger is safe")?;
+                    bail!("the driver ended before it was told to");
+                }
+                ended = &mut self.serving => {
+                    ended.context("the door died")?.context("the door failed")?;
+                    bail!("the door closed before it was told to");
+                }
+                ended = &mut self.mirror => {
+                    ended.context("the mirror for the incumbent died")?;
+                    bail!("the mirror for the incumbent ended before it was told to");
+                }
+                // Some end when their work is done.
+                Some(ended) = self.helpers.join_next() => ended.context("a part of the daemon died")?,
+                lost = self.socket.lost() => self.reopen(lost)?,
+                () = stop.cancelled() => return self.stop().await,
             }
-            ended = &mut self.serving => {
-                ended.context("the door died")?.context("the door failed")?;
-                anyhow::bail!("the door closed before it was told to");
-            }
-            () = stop.cancelled() => {}
         }
-        self.stop().await
     }
 
-    async fn stop(self) -> anyhow::Result<()> {
+    /// Serves at a new socket where somebody removed the old one; whoever is being served stays so. Where another daemon put
+    /// its own, this one ends at once and writes nothing more: that one is the node's writer now.
+    fn reopen(&mut self, lost: Lost) -> anyhow::Result<()> {
+        if lost == Lost::Replaced {
+            bail!(
+                "another program took the socket's place, as aws-node does when it starts; delete one of the two DaemonSets"
+            );
+        }
+        let path = self.socket.path().to_owned();
+        tracing::warn!(socket = %path.display(), "somebody removed the socket; it is made again");
+        let (listener, socket) = listen::bind(&path)?;
+        self.stop_serving.cancel();
+        (self.socket, self.stop_serving) = (socket, CancellationToken::new());
+        let stop = self.stop_serving.clone().cancelled_owned();
+        self.serving = tokio::spawn(listen::serve(listener, self.service.clone(), stop));
+        Ok(())
+    }
+
+    async fn stop(mut self) -> anyhow::Result<()> {
         tracing::info!("stopping: no new EC2 calls, waiting callers are answered");
         if self.driver.send(Message::Happened(Input::Stop)).await.is_err() {
             tracing::debug!("the driver was gone already");
         }
-        for helper in &self.helpers {
-            helper.abort();
-        }
+        self.helpers.abort_all();
         self.stop_serving.cancel();
-        drop(self.driver);
+        // The driver ends when nobody can ask it any more.
+        drop((self.driver, self.service));
         let (serving, running) = (self.serving, self.running);
         match tokio::time::timeout(STOP_PATIENCE, async { tokio::join!(serving, running) }).await {
             Ok((Ok(Err(error)), _)) => tracing::error!(%error, "the door failed"),
@@ -187,7 +212,7 @@ impl Daemon {
                 tracing::warn!("callers still waited when the daemon stopped; the runtime will ask again")
             }
         }
-        if let Err(error) = std::fs::remove_file(&self.socket) {
+        if let Err(error) = self.socket.remove() {
             tracing::debug!(%error, "the socket was gone already");
         }
         let (drift_repaired, quarrels) = (self.counters.all_repaired(), self.counters.quarrels());

@@ -23,3 +23,4 @@ pub mod single;
 pub mod start;
 pub mod takeover;
 pub mod translate;
+pub mod vital;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let mut deaths = podwire_ipamd::vital::deaths();
     for finding in &parsed.findings {
         podwire_ipamd::logging::tell(finding);
     }
@@ -37,7 +38,11 @@ fn main() -> ExitCode {
             // Caught from the first moment: as PID 1 of a container nothing else would end a daemon that waits to start.
             tokio::spawn(cancel_when_terminated(stop.clone()));
             tokio::spawn(logging.tell_losses());
-            podwire_ipamd::daemon::run(parsed.settings, stop).await
+            tokio::select! {
+                outcome = podwire_ipamd::daemon::run(parsed.settings, stop) => outcome,
+                // What only that thread does nobody does any more, and who waits for it waits in vain.
+                Some(death) = deaths.recv() => Err(anyhow::anyhow!("{death}; starting again from the ledger is safe")),
+            }
         });
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
         outcome

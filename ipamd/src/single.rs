@@ -1,12 +1,13 @@
 //! One writer for each node (design §4): a lock beside the socket, and no daemon behind the socket.
 
 use std::fs::File;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// Pause between looks. *Source*: our choice.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -46,5 +47,15 @@ fn holder(lock: &File, socket: &Path) -> Option<&'static str> {
         return Some("podwire");
     }
     // Somebody who does not know our lock, for example the incumbent, still answers there.
-    UnixStream::connect(socket).is_ok().then_some("another program")
+    answers(socket).then_some("another program")
+}
+
+/// Whether a program listens there. Never waits: one whose queue is full listens, too.
+#[must_use]
+pub fn answers(socket: &Path) -> bool {
+    let connected = SocketAddrUnix::new(socket).and_then(|address| {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        connect(&socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?, &address)
+    });
+    matches!(connected, Ok(()) | Err(Errno::AGAIN))
 }

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::driver::{Handle, Message};
 use crate::executors::device;
+use crate::vital;
 use worker::Worker;
 
 pub use counters::HostCounters;
@@ -62,7 +63,7 @@ impl HostExecutor {
         let (jobs, inbox) = channel();
         let (waker, counters) = (watch.waker(), Arc::new(HostCounters::default()));
         let worker = Worker::new(net, watch, inbox, driver.clone(), Arc::clone(&counters));
-        std::thread::Builder::new().name("hostnet".into()).spawn(move || worker.run())?;
+        std::thread::Builder::new().name(vital::HOST_NETWORKING.into()).spawn(move || worker.run())?;
         Ok(Self { jobs, waker, counters, driver, imds, mtu, runtime })
     }
 

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use podwire_hostnet::{Doomed, NodeNet, chain};
 use tokio::sync::oneshot;
 
+use crate::vital;
+
 /// Most links in one batch. *Source*: our choice, below D18's 64: a batch holds the kernel's rtnl lock for a third of a
 /// millisecond for each link, and an ADD takes that lock three times.
 const BATCH: usize = 16;
@@ -59,7 +61,7 @@ impl LinkReaper {
         let inbox = Arc::new(Mutex::new(Inbox { jobs: inbox, began: None }));
         for net in nets {
             let inbox = Arc::clone(&inbox);
-            std::thread::Builder::new().name("links".into()).spawn(move || reap(net, &inbox))?;
+            std::thread::Builder::new().name(vital::LINKS.into()).spawn(move || reap(net, &inbox))?;
         }
         Ok(Self { jobs })
     }

@@ -14,6 +14,7 @@ use podwire_ledger::Ledger;
 use podwire_pool::{Input, Record, Revision};
 
 use crate::driver::{Handle, Message};
+use crate::vital;
 
 /// Pause before a failed write is tried again. *Source*: our choice; a full tmpfs is freed by people, in seconds at best.
 const RETRY: Duration = Duration::from_millis(500);
@@ -47,7 +48,7 @@ impl PersistExecutor {
     pub fn start(ledger: Ledger, dir: &Path, driver: Handle) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, inbox) = channel();
         let reports = driver.clone();
-        let thread = std::thread::Builder::new().name("ledger".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name(vital::LEDGER.into()).spawn(move || {
             if let Ok(Job::Own(ledger)) = inbox.recv() {
                 Writer { ledger, driver: reports, inbox, late: VecDeque::new() }.run();
             }

@@ -1,9 +1,10 @@
 //! Listens on the Unix socket and lets only root in.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use podwire_proto::v1::ipam_server::IpamServer;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::StreamExt;
@@ -11,15 +12,77 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use crate::rpc::server::IpamService;
+use crate::single;
 
-/// Binds the socket. A stale file of an earlier life is removed; that no other daemon lives behind it was made sure by
-/// [`crate::single`].
+/// How often the socket's file is looked at. *Source*: our choice; one stat(2).
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The socket's file as this daemon made it. Others may remove it, or put theirs in its place: the incumbent does so when
+/// it starts.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+/// What became of the socket's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// It is gone.
+    Removed,
+    /// Another one is in its place.
+    Replaced,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        let id = id(path).with_context(|| format!("cannot find {}, just made", path.display()))?;
+        Ok(Self { path: path.to_owned(), id })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until it is lost.
+    pub async fn lost(&self) -> Lost {
+        loop {
+            match id(&self.path) {
+                Ok(id) if id == self.id => {}
+                Ok(_) => return Lost::Replaced,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Lost::Removed,
+                Err(error) => tracing::debug!(%error, "the socket's file cannot be looked at"),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Removes it. What another daemon put in its place stays.
+    ///
+    /// # Errors
+    /// It is not there any more, or cannot be removed.
+    pub fn remove(&self) -> std::io::Result<()> {
+        if id(&self.path)? == self.id { std::fs::remove_file(&self.path) } else { Ok(()) }
+    }
+}
+
+fn id(path: &Path) -> std::io::Result<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Binds the socket. A stale file of an earlier life is removed.
 ///
 /// # Errors
-/// The directory or the socket cannot be made.
-pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+/// The directory or the socket cannot be made, or another program answers there: it came after [`crate::single`] looked.
+pub fn bind(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
     let dir = path.parent().context("the socket has no directory")?;
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    if single::answers(path) {
+        bail!("another program has begun to serve at {}", path.display());
+    }
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -31,7 +94,7 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     // 0660 as the incumbent (incumbent-behaviour §0); peers are checked besides.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
+    Ok((listener, SocketFile::of(path)?))
 }
 
 /// Serves until `stop` resolves.

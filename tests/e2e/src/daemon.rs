@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -139,6 +139,14 @@ impl Daemon {
             bail!("ipamd ended with {status}; its log:\n{}", self.log_tail());
         }
         Ok(began.elapsed())
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// It does not end within `patience`.
+    pub fn wait_for_end(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
+        wait_for(patience, "the end of ipamd", || Ok(self.child.try_wait()?))
     }
 
     /// Sends SIGKILL: a crash.

@@ -178,6 +178,38 @@ fn socket_turns_away_everyone_but_root() {
     assert_eq!(root.status.code(), Some(3), "root must get an answer, or the test proves nothing");
 }
 
+/// A socket that somebody removed is made again. One that another daemon put in its place is left alone: from then on that
+/// one is the node's writer.
+#[test]
+fn removed_socket_is_made_again_and_a_replaced_one_ends_the_daemon() {
+    let lab = lab("door");
+    let mut worker = worker(&lab, "n1", &[]);
+    let socket = worker.node.path(SOCKET);
+    std::fs::remove_file(&socket).expect("removed");
+    worker.add_pods("pod", 2).expect("ADD waits until the socket is there again");
+    let mirror = podwire_e2e::incumbent::checkpoint(&worker.node);
+    wait_for(PATIENCE, "the mirror to name both pods", || {
+        let text = std::fs::read_to_string(&mirror)?;
+        Ok(["pod-0", "pod-1"].iter().all(|pod| text.contains(pod)).then_some(()))
+    })
+    .expect("written");
+
+    std::fs::remove_file(&socket).expect("removed");
+    let theirs = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+    std::fs::write(&mirror, "theirs").expect("written");
+    let code = worker.daemon.wait_for_end(PATIENCE).expect("it ends by itself").code();
+    assert_eq!(code, Some(1), "{}", worker.daemon.log_tail());
+    assert!(
+        worker.daemon.log_tail().contains("delete one of the two DaemonSets"),
+        "{}",
+        worker.daemon.log_tail()
+    );
+    assert_eq!(std::fs::read_to_string(&mirror).expect("there"), "theirs");
+    theirs.set_nonblocking(true).expect("set");
+    std::os::unix::net::UnixStream::connect(&socket).expect("their socket is where it was");
+    drop(theirs);
+}
+
 /// A second daemon waits while the first serves, and takes over when it ends (design §4, one writer).
 #[test]
 fn second_daemon_waits_for_the_first() {
