@@ -239,6 +239,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether a ledger of this boot is in place, so that appending works, also where [`Self::compact`] does not.
+    #[must_use]
+    pub const fn is_founded(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Whether it is time for [`Self::compact`]: the ledger is not founded yet, or it has grown. In the latter case
     /// appending goes on working.
     #[must_use]
@@ -249,13 +255,17 @@ impl Ledger {
     }
 
     /// Replaces everything by a snapshot, in a new file that takes the old one's place only when it is on disk. What
-    /// happened to addresses lately goes over into the new file as history.
+    /// happened to addresses lately goes over into the new file as history, where there is room for it.
     ///
     /// # Errors
     /// The disk refused. The ledger still holds everything it held.
     pub fn compact(&mut self, snapshot: &[Record]) -> Result<(), LedgerError> {
         let past = self.past();
-        self.current = Some(self.write_new(snapshot, &past)?);
+        let written = match self.write_new(snapshot, &past) {
+            Err(error) if error.is_full() && !past.is_empty() => self.write_new(snapshot, &[]),
+            written => written,
+        };
+        self.current = Some(written?);
         self.unsynced_dir = true;
         self.clean()
     }

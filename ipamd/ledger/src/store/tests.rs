@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod evil;
 mod founding;
+mod full;
 mod history;
 mod machine;
 mod samples;

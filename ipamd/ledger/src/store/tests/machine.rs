@@ -41,6 +41,17 @@ pub(super) struct State {
     pub(super) dies_at: Option<usize>,
     /// This step is refused, after this many bytes if it is a write.
     pub(super) refuses: Option<(usize, usize)>,
+    /// What the disk has no more of.
+    pub(super) full: Option<Full>,
+}
+
+/// How a disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Files can be made, and nothing be written beyond so many bytes of each.
+    Blocks(usize),
+    /// No file can be made, and none gets a second name: a tmpfs counts names as inodes.
+    Inodes,
 }
 
 /// The machine.
@@ -85,7 +96,7 @@ impl Machine {
                 }
             }
         }
-        let restarted = State { steps: 0, dies_at: None, refuses: None, ..state };
+        let restarted = State { steps: 0, dies_at: None, refuses: None, full: None, ..state };
         Self(Arc::new(Mutex::new(restarted)))
     }
 
@@ -121,6 +132,9 @@ impl Machine {
                 Err(io::ErrorKind::StorageFull.into())
             }
             _ if share < usize::MAX => Err(io::Error::other("refused")),
+            Change::Write(at, bytes) if beyond(state.full, at, &bytes) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
             change @ (Change::Write(..) | Change::Length(_) | Change::Reserve(_)) => {
                 state.inodes[inode].pending.push(change);
                 Ok(())
@@ -133,9 +147,17 @@ impl Machine {
         if share < usize::MAX {
             return Err(io::Error::other("refused"));
         }
+        if state.full == Some(Full::Inodes) && matches!(naming, Naming::Link(..)) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         state.pending.push(naming);
         Ok(())
     }
+}
+
+fn beyond(full: Option<Full>, at: u64, bytes: &[u8]) -> bool {
+    let end = usize::try_from(at).expect("small") + bytes.len();
+    matches!(full, Some(Full::Blocks(room)) if end > room)
 }
 
 fn size(change: &Change) -> usize {

@@ -1,0 +1,63 @@
+//! A full disk, with the ledger's own space reserved: what can be done without room is done.
+
+use super::machine::{Full, Machine};
+use super::*;
+use crate::view::view_of;
+
+fn open(machine: &Machine) -> (Ledger, Opened) {
+    let opened = Ledger::open_in(Path::new("/ledger"), Box::new(machine.clone()), &identity(), None);
+    opened.expect("whatever room there is, it opens")
+}
+
+fn founded(machine: &Machine) -> Ledger {
+    let (mut ledger, _) = open(machine);
+    assert!(!ledger.is_founded());
+    ledger.compact(&sample(1)).expect("founded");
+    assert!(ledger.is_founded());
+    ledger
+}
+
+fn events(machine: &Machine) -> Vec<Record> {
+    view_of(&machine.content(NAME).expect("there")).expect("a ledger").events
+}
+
+/// A snapshot that does not fit stops no append, neither in this life nor in the next one.
+#[test]
+fn refused_compaction_leaves_appending() {
+    for full in [Full::Inodes, Full::Blocks(0)] {
+        let machine = Machine::default();
+        let mut ledger = founded(&machine);
+        for life in 1..4 {
+            machine.state().full = Some(full);
+            assert!(ledger.compact(&sample(7)).expect_err("it does not fit").is_full());
+            assert!(ledger.is_founded());
+            // What lies in the reserve is there, however full the disk is.
+            machine.state().full = None;
+            ledger.append(&sample(10 + life)).expect("appended");
+            drop(ledger);
+            let (again, opened) = open(&machine);
+            let expected: Vec<Record> = (11..=10 + life).flat_map(sample).collect();
+            assert_eq!(opened, Opened::Recovered(whole(&[sample(1), expected].concat())), "{full:?}");
+            ledger = again;
+        }
+    }
+}
+
+/// History keeps no ledger from being written: where it does not fit with it, it is written without.
+#[test]
+fn ledger_that_fits_only_without_its_history_is_written_without() {
+    let machine = Machine::default();
+    let mut ledger = founded(&machine);
+    for number in 2..40 {
+        ledger.append(&sample(number)).expect("appended");
+    }
+    ledger.compact(&sample(1)).expect("there is room");
+    assert_eq!(events(&machine).len(), 38, "with its history");
+    machine.state().full = Some(Full::Blocks(1_000));
+    ledger.compact(&sample(3)).expect("it fits without history");
+    assert_eq!(events(&machine), []);
+    machine.state().full = None;
+    ledger.append(&sample(4)).expect("appended");
+    drop(ledger);
+    assert_eq!(open(&machine).1, Opened::Recovered(whole(&[sample(3), sample(4)].concat())));
+}
