@@ -14,7 +14,8 @@ const PREFIX: &str = "ledger.corrupt-";
 /// Where something was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
-    /// Where it lies now.
+    /// Where it lies now. The ledger's own name: the disk takes no second one for now, and nothing takes the file's place
+    /// before it has one.
     pub path: PathBuf,
     /// Older files that had to go to make room. Tell people.
     pub removed: Vec<PathBuf>,
@@ -32,11 +33,16 @@ impl Shelf<'_> {
     /// found again; the same file is kept only once.
     pub(crate) fn keep_file(self, name: &str) -> Result<Aside, LedgerError> {
         if let Some(kept) = self.newest()?.filter(|kept| self.files.same(kept, name)) {
-            return Ok(self.aside(&kept, &[]));
+            return Ok(self.put(&kept, Vec::new()));
         }
-        let (kept, removed) = self.make_room()?;
+        let (kept, excess) = self.next()?;
         self.files.link(name, &kept).map_err(|error| self.failed("set aside", name, error))?;
-        Ok(self.aside(&kept, &removed))
+        Ok(self.put(&kept, excess))
+    }
+
+    /// What could not be kept and lies where it was.
+    pub(crate) fn in_place(self, name: &str) -> Aside {
+        self.put(name, Vec::new())
     }
 
     /// Keeps a copy of bytes; the same bytes in a row only once.
@@ -46,9 +52,9 @@ impl Shelf<'_> {
             all.is_ok_and(|lies| matches!(lies, Lies::Bytes(kept) if kept == bytes))
         };
         if let Some(kept) = self.newest()?.filter(same) {
-            return Ok(self.aside(&kept, &[]));
+            return Ok(self.put(&kept, Vec::new()));
         }
-        let (kept, removed) = self.make_room()?;
+        let (kept, excess) = self.next()?;
         let written = self.files.create(&kept).and_then(|file| {
             file.write_at(bytes, 0)?;
             file.sync()
@@ -58,11 +64,13 @@ impl Shelf<'_> {
             self.files.remove(&kept).ok();
             return Err(self.failed("keep a copy of damaged bytes in", &kept, error));
         }
-        Ok(self.aside(&kept, &removed))
+        Ok(self.put(&kept, excess))
     }
 
-    fn aside(self, kept: &str, removed: &[String]) -> Aside {
-        Aside { path: self.dir.join(kept), removed: removed.iter().map(|name| self.dir.join(name)).collect() }
+    /// Only now that the new file is there the oldest ones go; one that cannot goes the next time.
+    fn put(self, kept: &str, excess: Vec<String>) -> Aside {
+        let removed = excess.into_iter().filter(|name| self.files.remove(name).is_ok());
+        Aside { path: self.dir.join(kept), removed: removed.map(|name| self.dir.join(name)).collect() }
     }
 
     fn failed(self, doing: &'static str, name: &str, error: std::io::Error) -> LedgerError {
@@ -74,19 +82,14 @@ impl Shelf<'_> {
         Ok(self.numbers()?.last().map(|number| format!("{PREFIX}{number}")))
     }
 
-    /// The next free name, after the oldest files beyond the bound are removed.
-    fn make_room(self) -> Result<(String, Vec<String>), LedgerError> {
+    /// The next free name, and the oldest files beyond the bound.
+    fn next(self) -> Result<(String, Vec<String>), LedgerError> {
         let numbers = self.numbers()?;
         let after = numbers.last().map_or(Some(1), |last| last.checked_add(1));
         let next = after.or_else(|| (1..).find(|number| !numbers.contains(number))).unwrap_or(u64::MAX);
         let excess = (numbers.len() + 1).saturating_sub(KEPT);
-        let mut removed = Vec::new();
-        for number in numbers.iter().take(excess) {
-            let name = format!("{PREFIX}{number}");
-            self.files.remove(&name).map_err(|error| self.failed("remove", &name, error))?;
-            removed.push(name);
-        }
-        Ok((format!("{PREFIX}{next}"), removed))
+        let oldest = numbers.iter().take(excess).map(|number| format!("{PREFIX}{number}")).collect();
+        Ok((format!("{PREFIX}{next}"), oldest))
     }
 
     /// Numbers in use, ascending.

@@ -100,7 +100,8 @@ pub struct Recovered {
     pub truncated_tail: bool,
     /// Bytes changed: durable frames may be lost. Rebuild what is missing from the kernel.
     pub damaged: bool,
-    /// Where the bytes after the last good frame are kept, if there were any.
+    /// Where the bytes after the last good frame are kept, if there were any. Those of a truncated tail are given up where
+    /// the disk takes no copy.
     pub aside: Option<Aside>,
 }
 
@@ -116,6 +117,8 @@ pub struct Ledger {
     current: Option<Current>,
     /// The last rename may not be on disk.
     unsynced_dir: bool,
+    /// What was found must be kept under another name before it is replaced.
+    unkept: bool,
     /// Held until dropped.
     _lock: Option<File>,
 }
@@ -175,10 +178,12 @@ impl Ledger {
             Lies::Unfit => Some(Vec::new()),
             Lies::Bytes(bytes) => Some(bytes),
         };
-        let Found { opened, good } = match bytes {
+        let found = match bytes {
             None => Found { opened: Opened::Fresh, good: None },
-            Some(bytes) => found::judge(Shelf { dir, files: &*files }, &bytes, &header)?,
+            Some(bytes) => found::judge(Shelf { dir, files: &*files }, &bytes, &header),
         };
+        let unkept = found.is_unkept();
+        let Found { opened, good } = found;
         let current = match good {
             None => None,
             Some((end, chain)) => {
@@ -192,7 +197,8 @@ impl Ledger {
             header.lineage = Some(lineage.clone());
         }
         let (dir, newborn) = (dir.to_owned(), identity.lineage.clone());
-        let mut ledger = Self { dir, files, header, newborn, current, unsynced_dir: true, _lock: lock };
+        let mut ledger =
+            Self { dir, files, header, newborn, current, unsynced_dir: true, unkept, _lock: lock };
         ledger.clean()?;
         Ok((ledger, opened))
     }
@@ -260,6 +266,10 @@ impl Ledger {
     /// # Errors
     /// The disk refused. The ledger still holds everything it held.
     pub fn compact(&mut self, snapshot: &[Record]) -> Result<(), LedgerError> {
+        if self.unkept {
+            Shelf { dir: &self.dir, files: &*self.files }.keep_file(NAME)?;
+            self.unkept = false;
+        }
         let past = self.past();
         let written = match self.write_new(snapshot, &past) {
             Err(error) if error.is_full() && !past.is_empty() => self.write_new(snapshot, &[]),

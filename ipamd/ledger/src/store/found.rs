@@ -5,7 +5,6 @@ use podwire_pool::{InstanceId, Record};
 use super::{NAME, Opened, Recovered};
 use crate::aside::Shelf;
 use crate::codec::{self, Past};
-use crate::error::LedgerError;
 use crate::frame::{self, BadHeader, Header, Tail};
 
 /// What was found.
@@ -15,29 +14,44 @@ pub(super) struct Found {
     pub(super) good: Option<(u64, u32)>,
 }
 
-/// Decides about the bytes found, and keeps aside what cannot be used.
-pub(super) fn judge(shelf: Shelf<'_>, bytes: &[u8], own: &Header) -> Result<Found, LedgerError> {
-    let aside = || shelf.keep_file(NAME);
+impl Found {
+    /// Whether what was found has to be kept before anything may take its place.
+    pub(super) fn is_unkept(&self) -> bool {
+        let aside = match &self.opened {
+            Opened::Fresh => None,
+            Opened::Recovered(found) => found.aside.as_ref(),
+            Opened::Foreign { aside, .. } | Opened::Newer { aside, .. } | Opened::Corrupt { aside, .. } => {
+                Some(aside)
+            }
+        };
+        aside.is_some_and(|aside| aside.path.ends_with(NAME))
+    }
+}
+
+/// Decides about the bytes found, and keeps aside what cannot be used. A disk that takes no copy of it is no reason not to
+/// start: what a crash left unfinished was never durable, and everything else stays where it is until it is kept.
+pub(super) fn judge(shelf: Shelf<'_>, bytes: &[u8], own: &Header) -> Found {
+    let aside = || shelf.keep_file(NAME).unwrap_or_else(|_| shelf.in_place(NAME));
     let (found, chain, start) = match frame::read_header(bytes) {
         Ok(header) => header,
         Err(BadHeader::Newer(format)) => {
-            return Ok(Found { opened: Opened::Newer { format, aside: aside()? }, good: None });
+            return Found { opened: Opened::Newer { format, aside: aside() }, good: None };
         }
         Err(BadHeader::Damaged(reason)) => {
-            return Ok(Found {
-                opened: Opened::Corrupt { reason: reason.into(), aside: aside()? },
-                good: None,
-            });
+            return Found { opened: Opened::Corrupt { reason: reason.into(), aside: aside() }, good: None };
         }
     };
     if found.instance != own.instance {
         let instance = InstanceId::new(found.instance);
-        return Ok(Found { opened: Opened::Foreign { instance, aside: aside()? }, good: None });
+        return Found { opened: Opened::Foreign { instance, aside: aside() }, good: None };
     }
     let Scan { records, end, chain, tail, .. } = scan(bytes, start, chain, Past::Skip);
+    let rest = || shelf.keep_bytes(frame::trimmed(&bytes[end..]));
     let rest = match tail {
         Tail::Clean => None,
-        Tail::Torn | Tail::Damaged => Some(shelf.keep_bytes(frame::trimmed(&bytes[end..]))?),
+        Tail::Torn => rest().ok(),
+        // A second name needs no room for bytes.
+        Tail::Damaged => Some(rest().unwrap_or_else(|_| aside())),
     };
     let recovered = Recovered {
         records,
@@ -49,7 +63,7 @@ pub(super) fn judge(shelf: Shelf<'_>, bytes: &[u8], own: &Header) -> Result<Foun
         aside: rest,
     };
     let good = (recovered.same_boot && !recovered.damaged).then_some((end as u64, chain));
-    Ok(Found { opened: Opened::Recovered(recovered), good })
+    Found { opened: Opened::Recovered(recovered), good }
 }
 
 /// The good frames of a file.

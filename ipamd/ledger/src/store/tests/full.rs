@@ -1,6 +1,6 @@
 //! A full disk, with the ledger's own space reserved: what can be done without room is done.
 
-use super::machine::{Full, Machine};
+use super::machine::{Full, Machine, Survived};
 use super::*;
 use crate::view::view_of;
 
@@ -60,4 +60,57 @@ fn ledger_that_fits_only_without_its_history_is_written_without() {
     ledger.append(&sample(4)).expect("appended");
     drop(ledger);
     assert_eq!(open(&machine).1, Opened::Recovered(whole(&[sample(3), sample(4)].concat())));
+}
+
+/// Power failed in the middle of an append, and the disk takes no copy of what that left: it is cut off all the same.
+#[test]
+fn torn_tail_on_a_full_disk_is_given_up() {
+    for full in [Full::Inodes, Full::Blocks(0)] {
+        let machine = Machine::default();
+        let mut ledger = founded(&machine);
+        let steps = machine.state().steps;
+        machine.state().dies_at = Some(steps + 1);
+        ledger.append(&sample(2)).expect_err("it dies after the write");
+        let machine = machine.after_crash(Survived { names: 0, bytes: 30 });
+        machine.state().full = Some(full);
+        let (mut ledger, opened) = open(&machine);
+        let torn = Recovered { truncated_tail: true, ..whole(&sample(1)) };
+        assert_eq!(opened, Opened::Recovered(torn), "{full:?}");
+        machine.state().full = None;
+        ledger.append(&sample(3)).expect("appended");
+        drop(ledger);
+        assert_eq!(open(&machine).1, Opened::Recovered(whole(&[sample(1), sample(3)].concat())));
+    }
+}
+
+/// Damage is evidence. Where its bytes cannot be copied the file gets a second name; where it cannot even have that, it
+/// stays in its place until it can.
+#[test]
+fn damage_on_a_full_disk_is_kept_before_anything_takes_its_place() {
+    for full in [Full::Inodes, Full::Blocks(0)] {
+        let machine = Machine::default();
+        let mut ledger = founded(&machine);
+        ledger.append(&[sample(2), sample(3)].concat()).expect("appended");
+        let end = current(&ledger).end;
+        drop(ledger);
+        let file = machine.open(NAME).expect("there");
+        file.write_at(b"x", end - 9).and_then(|()| file.sync()).expect("damaged");
+        let damaged = machine.content(NAME);
+
+        machine.state().full = Some(full);
+        let (mut ledger, opened) = open(&machine);
+        let Opened::Recovered(Recovered { damaged: true, aside: Some(aside), .. }) = opened else {
+            panic!("{full:?}: {opened:?}")
+        };
+        let kept = if full == Full::Inodes { NAME } else { "ledger.corrupt-1" };
+        assert_eq!(aside, Aside { path: Path::new("/ledger").join(kept), removed: vec![] });
+        assert!(ledger.compact(&sample(1)).expect_err("no room").is_full());
+        assert_eq!(machine.content(NAME), damaged, "{full:?}");
+
+        machine.state().full = None;
+        ledger.compact(&sample(1)).expect("founded");
+        assert_eq!(machine.content("ledger.corrupt-1"), damaged, "{full:?}");
+        drop(ledger);
+        assert_eq!(open(&machine).1, Opened::Recovered(whole(&sample(1))));
+    }
 }
