@@ -23,6 +23,15 @@ pub enum LedgerError {
         #[source]
         source: io::Error,
     },
+    /// A rewritten ledger is in its place, and the operating system does not say that it stays there.
+    #[error("cannot sync {}", path.display())]
+    Unsynced {
+        /// The directory.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
     /// There is no ledger to append to yet: it begins with a snapshot.
     #[error("the ledger is not founded yet; compact it with what is true before the first append")]
     NotFounded,
@@ -45,7 +54,7 @@ impl LedgerError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Io { source, .. } => {
+            Self::Io { source, .. } | Self::Unsynced { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
             Self::Locked { .. } | Self::NotFounded | Self::TooLarge { .. } => false,

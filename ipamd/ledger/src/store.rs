@@ -264,7 +264,8 @@ impl Ledger {
     /// happened to addresses lately goes over into the new file as history, where there is room for it.
     ///
     /// # Errors
-    /// The disk refused. The ledger still holds everything it held.
+    /// The disk refused. The ledger still holds everything it held; [`LedgerError::Unsynced`]: the snapshot has taken the
+    /// old one's place, and a crash may bring back the old one until the next append or compaction worked.
     pub fn compact(&mut self, snapshot: &[Record]) -> Result<(), LedgerError> {
         if self.unkept {
             Shelf { dir: &self.dir, files: &*self.files }.keep_file(NAME)?;
@@ -277,7 +278,9 @@ impl Ledger {
         };
         self.current = Some(written?);
         self.unsynced_dir = true;
-        self.clean()
+        self.files.sync().map_err(|source| LedgerError::Unsynced { path: self.dir.clone(), source })?;
+        self.unsynced_dir = false;
+        Ok(())
     }
 
     /// What happened, oldest first, as lines of the past. What cannot be read is forgotten: history is for people, and

@@ -3,41 +3,50 @@
 //! *Why at once*: /run is a tmpfs on stock nodes, where an append is durable in microseconds; handing it to a thread and
 //! being told costs two wake-ups of a processor, many times as much. A real disk may take long, so there whatever waits
 //! goes into one append and one fdatasync (group commit) while the driver goes on.
+//!
+//! A ledger of this boot takes appends though it cannot be rewritten: its space is reserved. So a snapshot that does not
+//! fit stops nobody, and another one is asked for after a pause. Only one that founds a ledger has to succeed first.
 
-use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use podwire_ledger::Ledger;
-use podwire_pool::{Input, Record, Revision};
+use podwire_ledger::{Ledger, LedgerError};
+use podwire_pool::{Input, Record, Revision, Time};
+use tokio::sync::watch;
 
+use crate::clock;
 use crate::driver::{Handle, Message};
 use crate::vital;
 
-/// Pause before a failed write is tried again. *Source*: our choice; a full tmpfs is freed by people, in seconds at best.
-const RETRY: Duration = Duration::from_millis(500);
+mod writer;
+
+use writer::{Job, Writer};
+
+/// Pause before a snapshot is asked for again after one that could not be written. *Source*: our choice; each is a whole
+/// file, written in vain while the disk is full.
+const REWRITE_AGAIN: Duration = Duration::from_secs(30);
 /// What statfs(2) says of a file system in memory. *Source*: linux/magic.h, `TMPFS_MAGIC`.
 const TMPFS: u64 = 0x0102_1994;
-
-#[derive(Debug)]
-enum Job {
-    Own(Ledger),
-    Append(Revision, Vec<Record>),
-    Compact(Vec<Record>),
-    Close,
-}
 
 /// The ledger's writer. The queue's bound is the pool's: one entry for each request and operation in flight.
 #[derive(Debug)]
 pub struct PersistExecutor {
-    /// The ledger, while it is written here; from the first failure on the thread has it, with its patience.
+    /// The ledger, while it is written here; from a failure on the thread has it, with its patience.
     here: Option<Ledger>,
+    /// It is written here again when the thread has done its work.
+    in_memory: bool,
     jobs: Sender<Job>,
+    /// Jobs the thread has not done yet.
+    undone: Arc<AtomicUsize>,
+    /// Where it gives the ledger back.
+    back: Receiver<Ledger>,
     driver: Handle,
-    /// The driver has been asked for a snapshot.
-    asked: bool,
+    asking: Asking,
+    founded: watch::Sender<bool>,
 }
 
 impl PersistExecutor {
@@ -46,27 +55,52 @@ impl PersistExecutor {
     /// # Errors
     /// The thread cannot be started.
     pub fn start(ledger: Ledger, dir: &Path, driver: Handle) -> std::io::Result<(Self, JoinHandle<()>)> {
+        Self::start_with(ledger, is_in_memory(dir), driver, REWRITE_AGAIN)
+    }
+
+    fn start_with(
+        ledger: Ledger,
+        in_memory: bool,
+        driver: Handle,
+        pause: Duration,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, inbox) = channel();
-        let reports = driver.clone();
+        let (give_back, back) = channel();
+        let (founded, _) = watch::channel(ledger.is_founded());
+        let undone = Arc::new(AtomicUsize::new(0));
+        let (reports, done, founding) = (driver.clone(), Arc::clone(&undone), founded.clone());
         let thread = std::thread::Builder::new().name(vital::LEDGER.into()).spawn(move || {
-            if let Ok(Job::Own(ledger)) = inbox.recv() {
-                Writer { ledger, driver: reports, inbox, late: VecDeque::new() }.run();
+            while let Ok(Job::Own(ledger)) = inbox.recv() {
+                let writer =
+                    Writer::new(ledger, reports.clone(), &inbox, &done, Asking::new(pause), founding.clone());
+                let Some(ledger) = writer.run() else { return };
+                if give_back.send(ledger).is_err() {
+                    return;
+                }
             }
         })?;
-        let mut executor = Self { here: Some(ledger), jobs, driver, asked: false };
-        if !is_in_memory(dir) {
+        let (here, asking) = (Some(ledger), Asking::new(pause));
+        let mut executor = Self { here, in_memory, jobs, undone, back, driver, asking, founded };
+        if !in_memory {
             executor.hand_over();
         }
         Ok((executor, thread))
     }
 
+    /// Tells whether a ledger of this boot is on disk: from the beginning, or once a snapshot has founded it.
+    #[must_use]
+    pub fn founded(&self) -> watch::Receiver<bool> {
+        self.founded.subscribe()
+    }
+
     /// Makes records durable. What this returns has happened already; otherwise the driver is told when it has.
     pub fn append(&mut self, revision: Revision, records: Vec<Record>) -> Option<Input> {
+        self.take_back();
         if let Some(ledger) = &mut self.here {
             match ledger.append(&records) {
                 Ok(()) => {
-                    if ledger.needs_compaction() && !self.asked {
-                        self.asked = self.driver.try_send(Message::Compact);
+                    if self.asking.is_due(ledger) {
+                        self.asking.under_way = self.driver.try_send(Message::Compact);
                     }
                     return Some(Input::Persisted { revision });
                 }
@@ -80,31 +114,50 @@ impl PersistExecutor {
 
     /// Rewrites the ledger; `snapshot` contains everything given before.
     pub fn compact(&mut self, snapshot: Vec<Record>) {
+        self.take_back();
         if let Some(ledger) = &mut self.here {
+            let founded = *self.founded.borrow();
             match ledger.compact(&snapshot) {
                 Ok(()) => {
-                    self.asked = false;
+                    self.asking.written();
+                    self.founded.send_replace(true);
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "the ledger cannot be rewritten at once"),
+                // Everything given before was appended.
+                Err(error) if founded => return self.asking.refused(error),
+                Err(error) => tracing::warn!(%error, "the ledger cannot be founded at once"),
             }
         }
+        self.asking.under_way = false;
         self.hand_over();
         self.queue(Job::Compact(snapshot));
     }
 
     /// Lets the writer end after what is queued.
     pub fn close(&self) {
-        self.queue(Job::Close);
+        self.send(Job::Close);
     }
 
     fn hand_over(&mut self) {
         if let Some(ledger) = self.here.take() {
-            self.queue(Job::Own(ledger));
+            self.send(Job::Own(ledger));
+        }
+    }
+
+    /// Waits for the thread only where it has nothing to do but to give the ledger back.
+    fn take_back(&mut self) {
+        if self.in_memory && self.here.is_none() && self.undone.load(Ordering::Acquire) == 0 {
+            self.send(Job::GiveBack);
+            self.here = self.back.recv().ok();
         }
     }
 
     fn queue(&self, job: Job) {
+        self.undone.fetch_add(1, Ordering::AcqRel);
+        self.send(job);
+    }
+
+    fn send(&self, job: Job) {
         if self.jobs.send(job).is_err() {
             tracing::error!("the ledger's writer is gone; nothing more becomes durable");
         }
@@ -117,108 +170,43 @@ pub fn is_in_memory(dir: &Path) -> bool {
     rustix::fs::statfs(dir).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS))
 }
 
-struct Writer {
-    ledger: Ledger,
-    driver: Handle,
-    inbox: Receiver<Job>,
-    /// What came while the disk took nothing.
-    late: VecDeque<Job>,
+/// When the driver is asked for a snapshot.
+#[derive(Debug)]
+struct Asking {
+    /// It has been asked, and its answer has not come yet.
+    under_way: bool,
+    /// When a snapshot could not be written for the last time.
+    refused: Option<Time>,
+    pause: Duration,
 }
 
-impl Writer {
-    fn run(mut self) {
-        let mut compaction_asked = false;
-        while let Some(first) = self.late.pop_front().or_else(|| self.inbox.recv().ok()) {
-            let mut records = Vec::new();
-            let mut newest = None;
-            let mut snapshot = None;
-            let mut closing = false;
-            let mut next = Some(first);
-            while let Some(job) = next {
-                match job {
-                    Job::Append(revision, more) => {
-                        newest = Some(revision);
-                        records.extend(more);
-                    }
-                    Job::Compact(all) => {
-                        // Everything queued so far is in the snapshot.
-                        records.clear();
-                        snapshot = Some(all);
-                    }
-                    // There is one ledger, and it is here.
-                    Job::Own(_) => {}
-                    Job::Close => closing = true,
-                }
-                next =
-                    if closing { None } else { self.late.pop_front().or_else(|| self.inbox.try_recv().ok()) };
-            }
-            if let Some(all) = snapshot {
-                compaction_asked = false;
-                if !self.rewrite(&all, newest) {
-                    break;
-                }
-            }
-            if !self.write(&records, newest) {
-                break;
-            }
-            if self.ledger.needs_compaction() && !compaction_asked {
-                compaction_asked = self.driver.send_blocking(Message::Compact).is_ok();
-            }
-            if closing {
-                break;
-            }
-        }
+impl Asking {
+    const fn new(pause: Duration) -> Self {
+        Self { under_way: false, refused: None, pause }
     }
 
-    fn rewrite(&mut self, all: &[Record], newest: Option<Revision>) -> bool {
-        self.until_written(newest, |ledger| ledger.compact(all).map_err(|e| e.to_string()))
+    fn is_due(&self, ledger: &Ledger) -> bool {
+        let due = |refused| clock::now().since(refused) >= self.pause;
+        !self.under_way && self.refused.map_or_else(|| ledger.needs_compaction(), due)
     }
 
-    fn write(&mut self, records: &[Record], newest: Option<Revision>) -> bool {
-        let append = |ledger: &mut Ledger| ledger.append(records).map_err(|e| e.to_string());
-        if !records.is_empty() && !self.until_written(newest, append) {
-            return false;
-        }
-        if let Some(revision) = newest {
-            self.report(Input::Persisted { revision });
-        }
-        true
+    const fn written(&mut self) {
+        self.under_way = false;
+        self.refused = None;
     }
 
-    /// Tries until the disk takes it: records are never dropped, and nothing that depends on them becomes visible. False when
-    /// the daemon ends before that. Whoever waits for a revision is told, be it that of a record that came meanwhile: where
-    /// it is a snapshot that does not fit, nothing else would tell.
-    fn until_written(
-        &mut self,
-        newest: Option<Revision>,
-        mut attempt: impl FnMut(&mut Ledger) -> Result<(), String>,
-    ) -> bool {
-        let (mut logged, mut untold) = (false, newest);
-        while let Err(reason) = attempt(&mut self.ledger) {
-            if !logged {
-                tracing::error!(%reason, "the ledger cannot be written; ADDs are refused until it can");
-                logged = true;
-            }
-            if let Some(revision) = untold.take() {
-                self.report(Input::PersistFailed { revision, reason: reason.into() });
-            }
-            match self.inbox.recv_timeout(RETRY) {
-                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => return false,
-                Ok(job) => {
-                    if let Job::Append(revision, _) = &job {
-                        untold = Some(*revision);
-                    }
-                    self.late.push_back(job);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+    fn refused(&mut self, error: LedgerError) {
+        if self.refused.is_none() {
+            let error = anyhow::Error::new(error);
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the ledger cannot be rewritten; it is appended to, and this is tried again"
+            );
         }
-        true
-    }
-
-    fn report(&self, input: Input) {
-        if self.driver.send_blocking(Message::Happened(input)).is_err() {
-            tracing::debug!("the driver stopped before the ledger's writer");
-        }
+        self.under_way = false;
+        self.refused = Some(clock::now());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,18 +144,15 @@ fn crash_with_a_full_disk_keeps_what_was_answered() {
     }
 }
 
-/// Started on a full disk, where not even the snapshot fits with which a life begins: an ADD is told why at once, and the
-/// daemon ends when it is told to.
+/// Started on a full disk, where not even the snapshot fits that founds a ledger: an ADD is told why at once, and the daemon
+/// ends when it is told to.
 #[test]
 fn daemon_started_on_a_full_disk_says_so_and_can_be_stopped() {
     let lab = Lab::start(LabSpec::named(&format!("e2e-fullstart-{}", std::process::id()))).expect("a VPC");
     let binaries = Binaries::find().expect("binaries");
     let node = lab.add_node(NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(3)).expect("a node");
     assert!(sh(&node, &format!("mkdir -p {LEDGER} && mount -t tmpfs -o size=512k tmpfs {LEDGER}")));
-    let daemon = start(&node, &binaries);
-    let pod = pod::add(&node, "pod").expect("an ADD");
     fill(&node);
-    daemon.stop(PATIENCE).expect("it ends");
     let daemon = start(&node, &binaries);
     let ran = try_add(&node, "more");
     assert_eq!(ran.error_code().expect("an error object"), 11, "{}", ran.stdout);
@@ -163,9 +160,39 @@ fn daemon_started_on_a_full_disk_says_so_and_can_be_stopped() {
     daemon.stop(PATIENCE).expect("it ends");
     assert!(sh(&node, &format!("rm {LEDGER}/filler")));
     let _daemon = start(&node, &binaries);
-    assert_eq!(allocated(&node), 1);
-    pod.check().expect("CHECK");
+    assert_eq!(allocated(&node), 0);
     pod::add(&node, "again").expect("an ADD");
+}
+
+/// Others fill the disk while the ledger has its own space on it: nothing is refused, neither before a restart nor after
+/// it, though the ledger cannot be rewritten.
+#[test]
+fn disk_filled_by_others_refuses_nothing() {
+    let lab = Lab::start(LabSpec::named(&format!("e2e-others-{}", std::process::id()))).expect("a VPC");
+    let binaries = Binaries::find().expect("binaries");
+    let node = lab.add_node(NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(3)).expect("a node");
+    assert!(sh(&node, &format!("mkdir -p {LEDGER} && mount -t tmpfs -o size=6m tmpfs {LEDGER}")));
+    let daemon = start(&node, &binaries);
+    let mut pods = vec![pod::add(&node, "pod-0").expect("an ADD")];
+    fill(&node);
+    pods.extend((1..4).map(|n| pod::add(&node, &format!("pod-{n}")).expect("an ADD on a full disk")));
+    daemon.stop(PATIENCE).expect("it ends");
+    for life in 0..2 {
+        let daemon = start(&node, &binaries);
+        assert_eq!(usize::try_from(allocated(&node)).expect("few"), pods.len());
+        let name = format!("again-{life}");
+        pods.push(pod::add(&node, &name).expect("an ADD after a restart on a full disk"));
+        pods.remove(0).detach().expect("a DEL");
+        daemon.kill().expect("killed");
+    }
+    assert!(sh(&node, &format!("rm {LEDGER}/filler")));
+    let _daemon = start(&node, &binaries);
+    assert_eq!(usize::try_from(allocated(&node)).expect("few"), pods.len());
+    let addresses: BTreeSet<_> = pods.iter().map(|pod| pod.address).collect();
+    assert_eq!(addresses.len(), pods.len(), "none was given twice");
+    for pod in &pods {
+        pod.check().expect("CHECK");
+    }
 }
 
 fn pod_address(ran: &Ran) -> Option<std::net::Ipv4Addr> {

@@ -62,6 +62,34 @@ fn ledger_that_fits_only_without_its_history_is_written_without() {
     assert_eq!(open(&machine).1, Opened::Recovered(whole(&[sample(3), sample(4)].concat())));
 }
 
+/// A snapshot may be in place and not certain to stay: then it is told so, and an append makes it certain.
+#[test]
+fn rewrite_that_is_not_synced_is_told_from_one_that_was_refused() {
+    let mut unsynced = 0;
+    for step in 0.. {
+        let machine = Machine::default();
+        let mut ledger = founded(&machine);
+        let first = machine.state().steps;
+        machine.state().refuses = Some((first + step, 0));
+        let (refused, expected) = match ledger.compact(&sample(7)) {
+            Ok(()) => (machine.state().steps == first + step, sample(7)),
+            Err(LedgerError::Unsynced { .. }) => {
+                unsynced += 1;
+                ledger.append(&[]).expect("certain now");
+                (false, sample(7))
+            }
+            Err(_) => (false, sample(1)),
+        };
+        drop(ledger);
+        let crashed = machine.after_crash(Survived { names: 0, bytes: 0 });
+        assert_eq!(open(&crashed).1, Opened::Recovered(whole(&expected)), "step {step}");
+        if refused {
+            break;
+        }
+    }
+    assert_eq!(unsynced, 1);
+}
+
 /// Power failed in the middle of an append, and the disk takes no copy of what that left: it is cut off all the same.
 #[test]
 fn torn_tail_on_a_full_disk_is_given_up() {
