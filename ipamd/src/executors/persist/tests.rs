@@ -146,3 +146,31 @@ fn ledger_that_cannot_be_founded_takes_nothing_until_it_can() {
     }
     assert_eq!(scene.end()[..2], [buried("snapshot"), buried("c1")]);
 }
+
+/// What piles up while the disk takes nothing may be more than one append takes: it is written in pieces of whole revisions.
+#[test]
+fn more_than_one_append_takes_is_written_in_pieces() {
+    let mut scene = Scene::of(false, false);
+    scene.refuse_new_files();
+    scene.persist.compact(vec![buried("snapshot")]);
+    scene.persist.append(Revision(1), vec![buried("first")]);
+    let wait_for_failure_of = |scene: &mut Scene, number: u64| loop {
+        if let Message::Happened(Input::PersistFailed { revision, .. }) = scene.next()
+            && revision == Revision(number)
+        {
+            break;
+        }
+    };
+    wait_for_failure_of(&mut scene, 1);
+    // 6 MB in all, 4 MiB are the most at once.
+    let long = "x".repeat(1_000);
+    for number in 2..=21 {
+        let records = (0..300).map(|n| buried(&format!("{number}-{n}-{long}"))).collect();
+        scene.persist.append(Revision(number), records);
+    }
+    wait_for_failure_of(&mut scene, 21);
+    scene.take_new_files();
+    let reported = scene.durable_up_to(21);
+    assert!(reported.len() > 2 && reported.is_sorted(), "{reported:?}");
+    assert_eq!(scene.end().len(), 2 + 20 * 300);
+}

@@ -60,6 +60,13 @@ enum Then {
     Close,
 }
 
+/// What became of an append.
+enum Appended {
+    Written,
+    /// It has to be cut in pieces.
+    TooMuch,
+}
+
 impl Batch {
     fn take(&mut self, job: Job) {
         match job {
@@ -159,16 +166,33 @@ impl<'a> Writer<'a> {
         Some(true)
     }
 
-    /// Writes the revisions of a batch, beyond those that are on disk.
+    /// Writes the revisions of a batch, beyond those that are on disk: all at once, or as many as the ledger takes.
     fn write(&mut self, batch: &Batch, on_disk: usize) -> Option<()> {
         let all = batch.revisions.len();
-        self.report_written(batch, on_disk);
-        if on_disk < all {
-            let records = batch.records_of(&(on_disk..all));
-            self.until_done(batch.newest(), |ledger| ledger.append(records))?;
-            self.report_written(batch, all);
+        let (mut from, mut most) = (on_disk, all);
+        self.report_written(batch, from);
+        while from < all {
+            let piece = from..all.min(from + most);
+            match self.append(batch, &piece)? {
+                Appended::Written => {
+                    from = piece.end;
+                    self.report_written(batch, from);
+                }
+                Appended::TooMuch => most = piece.len() / 2,
+            }
         }
         Some(())
+    }
+
+    fn append(&mut self, batch: &Batch, piece: &Range<usize>) -> Option<Appended> {
+        let records = batch.records_of(piece);
+        let newest = batch.revisions[..piece.end].last().map(|(revision, _)| *revision);
+        self.until_done(newest, |ledger| match ledger.append(records) {
+            Ok(()) => Ok(Appended::Written),
+            // One revision is never cut: it is on disk entirely or not at all.
+            Err(LedgerError::TooLarge { .. }) if piece.len() > 1 => Ok(Appended::TooMuch),
+            Err(error) => Err(error),
+        })
     }
 
     /// Tries until the disk takes it: records are never dropped, and nothing that depends on them becomes visible. `None`
