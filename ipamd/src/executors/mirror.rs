@@ -2,11 +2,11 @@
 //! (design §4): within a second, and once more at the end. Only in layout compat does anything wait for it ([`UpToDate`]);
 //! otherwise what it cannot write stops nobody.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use podwire_ledger::ipam_json::{self, Allocation, Mirrored};
+use podwire_ledger::ipam_json::{self, Allocation, IpamJsonError, Mirrored};
 use podwire_pool::{Holding, Revision};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -46,9 +46,13 @@ impl UpToDate {
     }
 }
 
+/// Writes the file.
+type Write = fn(&Path, &[Allocation], Mirrored<'_>) -> Result<(), IpamJsonError>;
+
 /// The task behind it.
 struct Mirror {
     path: PathBuf,
+    to_disk: Write,
     driver: Handle,
     booted_unix_ns: i128,
     /// The ledger's name.
@@ -56,7 +60,7 @@ struct Mirror {
     changed: Arc<Notify>,
     asked: mpsc::Receiver<oneshot::Sender<bool>>,
     last: oneshot::Receiver<Holdings>,
-    /// What the file holds, once it was written by this daemon.
+    /// What the file holds, once it was written by this daemon; not known after a write that failed.
     written: Option<Vec<Allocation>>,
     failing: bool,
 }
@@ -71,12 +75,23 @@ impl MirrorExecutor {
         booted_unix_ns: i128,
         lineage: Box<str>,
     ) -> (Self, JoinHandle<()>) {
+        Self::start_with(ipam_json::write, path, driver, booted_unix_ns, lineage)
+    }
+
+    fn start_with(
+        to_disk: Write,
+        path: PathBuf,
+        driver: Handle,
+        booted_unix_ns: i128,
+        lineage: Box<str>,
+    ) -> (Self, JoinHandle<()>) {
         let changed = Arc::new(Notify::new());
         changed.notify_one();
         let (sender, last) = oneshot::channel();
         let (ask, asked) = mpsc::channel(WAITING_MAX);
         let mirror = Mirror {
             path,
+            to_disk,
             driver,
             booted_unix_ns,
             lineage,
@@ -164,33 +179,34 @@ impl Mirror {
         if self.written.as_ref() == Some(&allocations) {
             return true;
         }
-        let (path, lineage) = (self.path.clone(), self.lineage.clone());
+        let (path, lineage, to_disk) = (self.path.clone(), self.lineage.clone(), self.to_disk);
         let outcome = tokio::task::spawn_blocking(move || {
             let of = Mirrored { lineage: &lineage, revision };
-            ipam_json::write(&path, &allocations, of).map(|()| allocations)
+            to_disk(&path, &allocations, of).map(|()| allocations)
         });
-        match outcome.await {
-            Ok(Ok(allocations)) => {
-                if self.failing {
-                    tracing::info!(path = %self.path.display(), "the incumbent's checkpoint is up to date again");
-                }
-                self.failing = false;
-                self.written = Some(allocations);
-            }
-            Ok(Err(error)) => {
-                if !self.failing {
-                    let error = anyhow::Error::new(error);
-                    tracing::error!(
-                        error = format!("{error:#}"),
-                        "the incumbent's checkpoint lags; pods are served from the ledger"
-                    );
-                }
-                self.failing = true;
-                self.changed.notify_one();
-            }
-            Err(error) => tracing::error!(%error, "the incumbent's checkpoint was not written"),
+        self.written = match outcome.await {
+            Ok(Ok(allocations)) => Some(allocations),
+            Ok(Err(error)) => self.lags(&anyhow::Error::new(error)),
+            Err(died) => self.lags(&anyhow::Error::new(died)),
+        };
+        if self.written.is_none() {
+            self.changed.notify_one();
+        } else if self.failing {
+            tracing::info!(path = %self.path.display(), "the incumbent's checkpoint is up to date again");
         }
+        self.failing = self.written.is_none();
         !self.failing
+    }
+
+    /// What the file holds now is not known: it is written anew, though what is held comes back to what it was.
+    fn lags(&self, error: &anyhow::Error) -> Option<Vec<Allocation>> {
+        if !self.failing {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the incumbent's checkpoint lags; pods are served from the ledger"
+            );
+        }
+        None
     }
 }
 

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use podwire_pool::{PodRef, SandboxKey, Time};
 use tokio::sync::mpsc::Receiver;
@@ -88,6 +88,45 @@ async fn refused_write_is_repeated_until_it_works() {
         read(&path).is_some()
     })
     .await;
+}
+
+static TROUBLE: AtomicU8 = AtomicU8::new(0);
+
+/// Writes, or dies before, or fails when everything is written but for the directory, as [`TROUBLE`] says.
+fn troubled(path: &Path, allocations: &[Allocation], of: Mirrored<'_>) -> Result<(), IpamJsonError> {
+    let trouble = TROUBLE.load(Ordering::SeqCst);
+    assert_ne!(trouble, 1, "the write dies");
+    ipam_json::write(path, allocations, of)?;
+    if trouble == 2 {
+        let source = std::io::Error::other("refused");
+        return Err(IpamJsonError::Io { doing: "sync the directory of", path: path.to_owned(), source });
+    }
+    Ok(())
+}
+
+/// A write that dies, or fails after it has changed the file, is none: who waits hears so, and it is repeated, also when by
+/// then the pods are those of the last good write.
+#[tokio::test(start_paused = true)]
+async fn write_that_dies_or_half_fails_is_repeated() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (driver, mut inbox) = Handle::channel();
+    let path = dir.path().join("ipam.json");
+    let (mirror, _task) =
+        MirrorExecutor::start_with(troubled, path.clone(), driver, 1_000_000_000, "l-1".into());
+    let one = || vec![holding("c1", "eth0", "web", "10.0.0.1")];
+    answer(&mut inbox, one()).await;
+    until(|| read(&path).is_some()).await;
+    for trouble in [1, 2] {
+        TROUBLE.store(trouble, Ordering::SeqCst);
+        let up_to_date = mirror.up_to_date();
+        let waits = tokio::spawn(async move { up_to_date.wait().await });
+        answer(&mut inbox, vec![holding("c2", "eth0", "web", "10.0.0.2")]).await;
+        assert!(!waits.await.expect("a task"), "trouble {trouble}");
+        TROUBLE.store(0, Ordering::SeqCst);
+        // Without anybody asking.
+        answer(&mut inbox, one()).await;
+        until(|| read(&path).is_some_and(|held| held == ["c1"])).await;
+    }
 }
 
 /// Layout compat: who waits hears of it only once the file says so, callers at the same time share a write, and a file that
