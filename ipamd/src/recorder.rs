@@ -17,10 +17,11 @@ use crate::install::replace;
 
 /// What SIGUSR1 asked for.
 pub const ON_DEMAND: &str = "trace.txt";
-/// What led to a panic of the pool.
+/// What led to the newest panic of the pool.
 pub const OUTAGE: &str = "outage-trace.txt";
-/// The outage before that one.
-pub const EARLIER_OUTAGE: &str = "outage-trace.old.txt";
+/// The first of them, until somebody takes it away. *Why* not the one before: a daemon that dies at every start would soon
+/// have nothing left of how it began.
+pub const FIRST_OUTAGE: &str = "outage-trace.old.txt";
 
 /// Stands between the driver and its pool.
 #[derive(Debug)]
@@ -65,9 +66,10 @@ impl Recorder {
 
     fn keep_outage(&self) {
         let Some(recording) = self.ring.recording(None) else { return };
-        let path = self.dir.join(OUTAGE);
+        let (path, first) = (self.dir.join(OUTAGE), self.dir.join(FIRST_OUTAGE));
         if path.exists()
-            && let Err(error) = std::fs::rename(&path, self.dir.join(EARLIER_OUTAGE))
+            && !first.exists()
+            && let Err(error) = std::fs::rename(&path, first)
         {
             tracing::warn!(path = %path.display(), %error, "the trace of an earlier outage is overwritten");
         }
@@ -147,11 +149,11 @@ mod tests {
     }
 
     /// The outage is on disk when the panic comes out, for root alone, with the input that made it as its last line; the
-    /// one before is kept beside it.
+    /// first one is kept beside it, however many follow.
     #[test]
     fn panic_of_the_pool_leaves_its_trace() {
         let dir = tempfile::tempdir().expect("a directory");
-        for (round, name) in [(1, OUTAGE), (2, EARLIER_OUTAGE)] {
+        for round in 1..=4 {
             let mut recorder = Recorder::new(dir.path().to_owned(), Bounds::default());
             let (mut pool, mut effects) = (pool(), Vec::new());
             recorder.handle(&mut pool, Time::from_ms(round), Input::Demand { bound: None }, &mut effects);
@@ -159,15 +161,17 @@ mod tests {
                 recorder.around(&mut pool, Time::from_ms(9), Input::Timer, &mut effects, breaks);
             }));
             assert!(panic.is_err(), "the panic goes on");
-            let path = dir.path().join(name);
-            assert!(path.exists(), "{name}");
+            let expected =
+                if round == 1 { vec![(OUTAGE, 1)] } else { vec![(OUTAGE, round), (FIRST_OUTAGE, 1)] };
+            for (name, began) in expected {
+                let path = dir.path().join(name);
+                assert_eq!(std::fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+                let trace = Trace::parse(&std::fs::read_to_string(&path).expect("text")).expect("a trace");
+                let [first, last] = trace.events.as_slice() else { panic!("{trace:?}") };
+                assert_eq!((first.at, last.did), (Time::from_ms(began), None), "{name}, ending in its panic");
+                assert!(matches!(trace.replay().outcome, Outcome::NoPanic { .. }), "the true pool bears it");
+            }
         }
-        let path = dir.path().join(OUTAGE);
-        assert_eq!(std::fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
-        let trace = Trace::parse(&std::fs::read_to_string(&path).expect("text")).expect("a trace");
-        let [first, last] = trace.events.as_slice() else { panic!("{trace:?}") };
-        assert_eq!((first.at, last.did), (Time::from_ms(2), None), "the newest outage, ending in its panic");
-        assert!(matches!(trace.replay().outcome, Outcome::NoPanic { .. }), "the true pool bears it");
     }
 
     #[test]
