@@ -1,7 +1,8 @@
 //! What the container runtime finds on the host: the conflist, which says "the network is ready", and the plugin binary.
 
+use std::fs::{File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -132,16 +133,38 @@ pub fn install_plugin(beside: &Path, bin_dir: &Path) -> anyhow::Result<()> {
     replace(&target, &bytes, 0o755)
 }
 
-/// Temporary file, fsync, rename: a reader sees the old or the new, never half; a running plugin keeps its file.
+/// Temporary file, fsync, rename: a reader sees the old or the new, never half; a running plugin keeps its file. The
+/// temporary one has one and the same name each time, so that one left by a daemon that was killed is not there for ever.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
-    let dir = path.parent().context("the file has no directory")?;
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(cannot)?;
-    file.write_all(bytes).with_context(cannot)?;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).with_context(cannot)?;
-    file.as_file().sync_all().with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
+    let temporary = temporary(path)?;
+    let written = || -> std::io::Result<()> {
+        remove_left_over(&temporary)?;
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    if let Err(error) = written() {
+        // Tidying up after a failure; the failure is what counts.
+        std::fs::remove_file(&temporary).ok();
+        return Err(error).with_context(|| format!("cannot write {}", path.display()));
+    }
     Ok(())
+}
+
+/// What lies there while a file is replaced. Runtimes read no configuration and start no plugin of such a name.
+pub(crate) fn temporary(path: &Path) -> anyhow::Result<PathBuf> {
+    let name = path.file_name().context("a file has a name")?;
+    Ok(path.with_file_name(format!(".{}.podwire-new", name.to_string_lossy())))
+}
+
+/// Removes what a daemon left that was killed while it wrote.
+pub(crate) fn remove_left_over(temporary: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(temporary) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 #[cfg(test)]
@@ -196,5 +219,30 @@ mod tests {
         let target = to.path().join(PLUGIN);
         assert_eq!(std::fs::read(&target).expect("read"), b"new");
         assert_eq!(std::fs::metadata(&target).expect("stat").permissions().mode() & 0o777, 0o755);
+    }
+
+    /// A daemon was killed while it replaced a file: what it left goes with the next replacement, also where that fails.
+    #[test]
+    fn left_over_of_a_killed_replacement_does_not_stay() {
+        let dir = tempfile::tempdir().expect("dir");
+        let names = || {
+            let entries = std::fs::read_dir(dir.path()).expect("listed").map(|e| e.expect("an entry"));
+            let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().expect("text")).collect();
+            names.sort();
+            names
+        };
+        let path = dir.path().join("file");
+        for (bytes, mode) in [(b"one".as_slice(), 0o644), (b"two", 0o755)] {
+            std::fs::write(temporary(&path).expect("a name"), b"left half-written by a dead daemon")
+                .expect("write");
+            replace(&path, bytes, mode).expect("replaced");
+            assert_eq!(std::fs::read(&path).expect("read"), bytes);
+            assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o777, mode);
+            assert_eq!(names(), ["file"]);
+        }
+        let taken = dir.path().join("taken");
+        std::fs::create_dir_all(taken.join("inner")).expect("a directory");
+        replace(&taken, b"x", 0o644).expect_err("no file takes the place of a directory");
+        assert_eq!(names(), ["file", "taken"]);
     }
 }

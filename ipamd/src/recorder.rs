@@ -13,7 +13,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 
 use crate::driver::{Handle, Message};
-use crate::install::replace;
+use crate::install::{remove_left_over, replace, temporary};
 
 /// What SIGUSR1 asked for.
 pub const ON_DEMAND: &str = "trace.txt";
@@ -31,9 +31,15 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Keeps as much as `bounds` say, and writes into `dir`.
+    /// Keeps as much as `bounds` say, and writes into `dir`. Half a trace that an earlier life left there is removed.
     #[must_use]
-    pub const fn new(dir: PathBuf, bounds: Bounds) -> Self {
+    pub fn new(dir: PathBuf, bounds: Bounds) -> Self {
+        for name in [ON_DEMAND, OUTAGE] {
+            let removed = temporary(&dir.join(name)).and_then(|left| Ok(remove_left_over(&left)?));
+            if let Err(error) = removed {
+                tracing::warn!(error = format!("{error:#}"), "half a trace of an earlier life is in the way");
+            }
+        }
         Self { ring: Ring::new(bounds), dir }
     }
 
@@ -154,7 +160,10 @@ mod tests {
     fn panic_of_the_pool_leaves_its_trace() {
         let dir = tempfile::tempdir().expect("a directory");
         for round in 1..=4 {
+            let left = temporary(&dir.path().join(OUTAGE)).expect("a name");
+            std::fs::write(&left, "half a trace").expect("left by a daemon that was killed");
             let mut recorder = Recorder::new(dir.path().to_owned(), Bounds::default());
+            assert!(!left.exists());
             let (mut pool, mut effects) = (pool(), Vec::new());
             recorder.handle(&mut pool, Time::from_ms(round), Input::Demand { bound: None }, &mut effects);
             let panic = catch_unwind(AssertUnwindSafe(|| {
