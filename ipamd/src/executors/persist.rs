@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use podwire_ledger::{Ledger, LedgerError};
 use podwire_pool::{Input, Record, Revision, Time};
-use tokio::sync::watch;
 
 use crate::clock;
 use crate::driver::{Handle, Message};
@@ -46,7 +45,6 @@ pub struct PersistExecutor {
     back: Receiver<Ledger>,
     driver: Handle,
     asking: Asking,
-    founded: watch::Sender<bool>,
 }
 
 impl PersistExecutor {
@@ -66,13 +64,11 @@ impl PersistExecutor {
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, inbox) = channel();
         let (give_back, back) = channel();
-        let (founded, _) = watch::channel(ledger.is_founded());
         let undone = Arc::new(AtomicUsize::new(0));
-        let (reports, done, founding) = (driver.clone(), Arc::clone(&undone), founded.clone());
+        let (reports, done) = (driver.clone(), Arc::clone(&undone));
         let thread = std::thread::Builder::new().name(vital::LEDGER.into()).spawn(move || {
             while let Ok(Job::Own(ledger)) = inbox.recv() {
-                let writer =
-                    Writer::new(ledger, reports.clone(), &inbox, &done, Asking::new(pause), founding.clone());
+                let writer = Writer::new(ledger, reports.clone(), &inbox, &done, Asking::new(pause));
                 let Some(ledger) = writer.run() else { return };
                 if give_back.send(ledger).is_err() {
                     return;
@@ -80,17 +76,11 @@ impl PersistExecutor {
             }
         })?;
         let (here, asking) = (Some(ledger), Asking::new(pause));
-        let mut executor = Self { here, in_memory, jobs, undone, back, driver, asking, founded };
+        let mut executor = Self { here, in_memory, jobs, undone, back, driver, asking };
         if !in_memory {
             executor.hand_over();
         }
         Ok((executor, thread))
-    }
-
-    /// Tells whether a ledger of this boot is on disk: from the beginning, or once a snapshot has founded it.
-    #[must_use]
-    pub fn founded(&self) -> watch::Receiver<bool> {
-        self.founded.subscribe()
     }
 
     /// Makes records durable. What this returns has happened already; otherwise the driver is told when it has.
@@ -116,11 +106,10 @@ impl PersistExecutor {
     pub fn compact(&mut self, snapshot: Vec<Record>) {
         self.take_back();
         if let Some(ledger) = &mut self.here {
-            let founded = *self.founded.borrow();
+            let founded = ledger.is_founded();
             match ledger.compact(&snapshot) {
                 Ok(()) => {
                     self.asking.written();
-                    self.founded.send_replace(true);
                     return;
                 }
                 // Everything given before was appended.

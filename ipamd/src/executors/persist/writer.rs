@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use podwire_ledger::{Ledger, LedgerError};
 use podwire_pool::{Input, Record, Revision};
-use tokio::sync::watch;
 
 use super::Asking;
 use crate::driver::{Handle, Message};
@@ -34,7 +33,6 @@ pub(super) struct Writer<'a> {
     inbox: &'a Receiver<Job>,
     undone: &'a AtomicUsize,
     asking: Asking,
-    founded: watch::Sender<bool>,
     /// What came while the disk took nothing.
     late: VecDeque<Job>,
 }
@@ -104,9 +102,8 @@ impl<'a> Writer<'a> {
         inbox: &'a Receiver<Job>,
         undone: &'a AtomicUsize,
         asking: Asking,
-        founded: watch::Sender<bool>,
     ) -> Self {
-        Self { ledger, driver, inbox, undone, asking, founded, late: VecDeque::new() }
+        Self { ledger, driver, inbox, undone, asking, late: VecDeque::new() }
     }
 
     /// Works until the ledger is to be given back; `None`: until the daemon ends.
@@ -148,7 +145,7 @@ impl<'a> Writer<'a> {
 
     /// Returns whether the snapshot is on disk; a ledger that is founded does without it for now. `None`: the daemon ends.
     fn rewrite(&mut self, snapshot: &[Record], newest: Option<Revision>) -> Option<bool> {
-        if *self.founded.borrow() {
+        if self.ledger.is_founded() {
             match self.ledger.compact(snapshot) {
                 Ok(()) => {}
                 // It is in place. What it contains must not be appended to it.
@@ -160,7 +157,6 @@ impl<'a> Writer<'a> {
             }
         } else {
             self.until_done(newest, |ledger| ledger.compact(snapshot))?;
-            self.founded.send_replace(true);
         }
         self.asking.written();
         Some(true)
