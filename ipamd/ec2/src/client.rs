@@ -220,6 +220,10 @@ impl Ec2Client {
             .network_interface()
             .ok_or_else(|| Failed::unknown("empty-answer", "CreateNetworkInterface"))?;
         let eni = observed(eni).map_err(|e| Failed::unknown("unreadable-answer", &e.to_string()))?;
+        if !eni.primary.is_ipv4() {
+            // It exists; what it is, a Describe tells.
+            return Err(Failed::unknown("unreadable-answer", &format!("{} has no IPv4 address", eni.id)));
+        }
         Ok(Ec2Answer::Created(Box::new(eni)))
     }
 

@@ -3,7 +3,7 @@
 //! Metadata is a hint (design D1): a leaf that is missing is reported as missing, never made up, and an ENI whose leaves
 //! cannot be read is left out with a warning.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aws_config::imds::client::error::ImdsError as SdkImdsError;
 use aws_smithy_types::error::display::DisplayErrorContext;
@@ -225,31 +225,26 @@ impl Imds {
             self.required_at(leaf("interface-id")),
             self.required_at(leaf("subnet-id")),
             self.optional_at(leaf("subnet-ipv4-cidr-block")),
-            self.required_at(leaf("local-ipv4s")),
+            self.optional_at(leaf("local-ipv4s")),
             self.optional_at(leaf("ipv4-prefix")),
             // Without them new ENIs would get the VPC's default group: better none of this ENI than half of it.
             self.required_at(leaf("security-group-ids")),
             self.optional_at(leaf("network-card")),
         );
-        let locals = locals?;
-        let mut addresses: Vec<IpAddr> = locals.lines().filter_map(|l| l.trim().parse().ok()).collect();
-        if addresses.is_empty() {
-            let path = leaf("local-ipv4s");
-            return Err(ImdsError::Nonsense {
-                path,
-                value: shorten(&locals),
-                expected: "a list of addresses",
-            });
-        }
-        // The ENI's own address comes first (EC2 user guide, "Instance metadata categories", local-ipv4s).
-        let primary = addresses.remove(0);
+        let (device, card) = (device?, card?.and_then(|c| c.trim().parse().ok()).unwrap_or(0));
+        let (primary, addresses) = match (locals?, card, device) {
+            // EFA-only and IPv6-only ENIs have no IPv4 address; the instance's first ENI always has one.
+            (None, 0, 0) => return Err(ImdsError::Absent { path: leaf("local-ipv4s") }),
+            (None, _, _) => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), Vec::new()),
+            (Some(locals), _, _) => own_and_others(leaf("local-ipv4s"), &locals)?,
+        };
         Ok(ObservedEni {
             id: EniId::new(id?.trim()),
             mac,
             attachment: None,
             instance: None,
-            card: NetworkCard(card?.and_then(|c| c.trim().parse().ok()).unwrap_or(0)),
-            device: DeviceIndex(device?),
+            card: NetworkCard(card),
+            device: DeviceIndex(device),
             subnet: SubnetId::new(subnet?.trim()),
             subnet_cidr: cidr?.and_then(|c| c.trim().parse().ok()),
             groups: groups?.lines().map(|g| GroupId::new(g.trim())).collect(),
@@ -299,6 +294,13 @@ impl Default for Imds {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The ENI's own address comes first. *Source*: EC2 user guide, "Instance metadata categories", local-ipv4s.
+fn own_and_others(path: String, locals: &str) -> Result<(IpAddr, Vec<IpAddr>), ImdsError> {
+    let mut addresses = locals.lines().filter_map(|l| l.trim().parse().ok());
+    let nonsense = || ImdsError::Nonsense { path, value: shorten(locals), expected: "a list of addresses" };
+    Ok((addresses.next().ok_or_else(nonsense)?, addresses.collect()))
 }
 
 fn parse_lines<T: std::str::FromStr>(text: &str) -> Vec<T> {

@@ -144,6 +144,8 @@ pub(crate) struct Eni {
     pub(crate) termination_op: Option<OpId>,
     /// It was attached to this instance at some time.
     pub(crate) ever_attached: bool,
+    /// The place where EC2 would not attach it: somebody we do not see may have it.
+    pub(crate) refused: Option<DeviceIndex>,
     /// The host should be told of it once more: something was learned.
     pub(crate) refresh: bool,
     /// What came with it or was assigned later.
@@ -199,6 +201,7 @@ crate::text::fields!(Eni {
     wants_termination,
     termination_op,
     ever_attached,
+    refused,
     refresh,
     blocks,
     adding,
@@ -244,6 +247,7 @@ impl Eni {
             wants_termination: false,
             termination_op: None,
             ever_attached: !matches!(stage, Stage::Created | Stage::Leaving(Exit::Delete)),
+            refused: None,
             refresh: false,
             blocks: BTreeSet::new(),
             adding: BTreeSet::new(),
@@ -377,9 +381,12 @@ pub(crate) fn tag<'a>(seen: &'a ObservedEni, key: &str) -> Option<&'a str> {
 /// Whose an observed ENI is (design D6).
 pub(crate) fn role_of(seen: &ObservedEni, settings: &Settings) -> Role {
     let elsewhere = seen.instance.as_ref().is_some_and(|i| *i != settings.instance);
-    // An ENI without IPv4 shows its IPv6 address as its own; pods are IPv4 (cni PR#3681).
-    if elsewhere || !seen.primary.is_ipv4() {
-        return Role::Foreign;
+    // An ENI without IPv4 shows its IPv6 address as its own, an EFA-only one `::`; pods are IPv4 (cni PR#3681). Metadata may
+    // not know a new one's address yet.
+    match (elsewhere, seen.primary.is_ipv4(), &seen.tags) {
+        (true, _, _) | (false, false, Some(_)) => return Role::Foreign,
+        (false, false, None) => return Role::Unverified,
+        (false, true, _) => {}
     }
     let kind = seen.kind.as_deref().unwrap_or("interface");
     // The first ENI of a node with an elastic fabric adapter is one itself, and carries pods like any other.

@@ -161,7 +161,7 @@ pub struct ObservedEni {
     pub subnet_cidr: Option<IpNetwork>,
     /// Security groups.
     pub groups: Vec<GroupId>,
-    /// Primary address: the ENI's own, never a pod's.
+    /// Primary address: the ENI's own, never a pod's. Without IPv4 its IPv6 address, and `::` where it has none at all.
     pub primary: IpAddr,
     /// Secondary addresses.
     pub addresses: Vec<IpAddr>,

@@ -65,19 +65,22 @@ impl Pool {
         if self.closed(Action::Attach, Urgency::Minimum, now).is_some() {
             return;
         }
-        let id = eni.id.clone();
+        let (id, refused) = (eni.id.clone(), eni.refused);
         let taken: Vec<u32> = self
             .ledger
             .enis()
             .filter(|(other, e)| *other != slot && e.card == NetworkCard(0) && e.occupies())
             .map(|(_, e)| e.device.0)
             .collect();
-        let most = usize::try_from(self.most_enis(now)).unwrap_or(usize::MAX);
-        if taken.len() >= most {
+        let most = self.most_enis(now);
+        if crate::tuning::count(taken.len()) >= most {
             self.mark_leaving(slot);
             return;
         }
-        let Some(device) = (1..u32::MAX).find(|d| !taken.contains(d)) else { return };
+        let free = |mut places: std::ops::Range<u32>| places.find(|d| !taken.contains(d));
+        // One that EC2 refused may be taken by what we do not see: the ones behind it first.
+        let next = refused.and_then(|d| free(d.0.saturating_add(1)..self.settings.limits.enis));
+        let Some(device) = next.or_else(|| free(1..u32::MAX)) else { return };
         if let Some(eni) = self.ledger.eni_mut(slot) {
             eni.device = DeviceIndex(device);
             eni.card = NetworkCard(0);
@@ -96,6 +99,7 @@ impl Pool {
         eni.ever_attached = true;
         eni.attachment = attachment;
         eni.retry.clear();
+        eni.refused = None;
         eni.changed = now;
         eni.attached_at = now;
         // Whoever did not see it asked before this.
@@ -138,6 +142,9 @@ impl Pool {
             }
             FailureClass::Unknown => self.doubt(slot, now, now),
             FailureClass::Busy | FailureClass::NotFound | FailureClass::Invalid => {
+                if failure.class == FailureClass::Invalid {
+                    eni.refused = Some(eni.device);
+                }
                 self.doubt(slot, now, now);
                 if hopeless {
                     self.gates.action(Action::Create).fail(

@@ -198,6 +198,10 @@ impl Pool {
         let role = role_of(seen, &self.settings);
         let elsewhere = seen.instance.as_ref().is_some_and(|instance| *instance != self.settings.instance);
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        if !eni.ours() {
+            // One that was met before its address was to be seen.
+            eni.primary = seen.primary;
+        }
         match (eni.role, role) {
             (Role::Unverified, Role::Secondary | Role::Borrowed) => {
                 eni.role = role;

@@ -89,7 +89,7 @@ fn two_enis_are_read_whole_with_one_token() {
 #[test]
 fn bad_eni_does_not_hide_the_others() {
     let whole = leaves();
-    for leaf in ["device-number", "interface-id", "subnet-id", "local-ipv4s", "security-group-ids"] {
+    for leaf in ["device-number", "interface-id", "subnet-id", "security-group-ids"] {
         let mut partial = whole.clone();
         partial.remove(&format!("{MACS}{SECOND}/{leaf}"));
         let seen = enis(&service(partial, |_| None));
@@ -101,6 +101,31 @@ fn bad_eni_does_not_hide_the_others() {
         partial.remove(&format!("{MACS}{SECOND}/{leaf}"));
         let seen = enis(&service(partial, |_| None));
         assert_eq!(ids(&seen), ["eni-0", "eni-1"], "{leaf} may be missing");
+    }
+}
+
+/// An EFA-only ENI has no addresses, in metadata as well; the instance's first one always has, and a list without any is
+/// nonsense.
+#[test]
+fn eni_without_ipv4_is_seen_at_its_place() {
+    let mut efa = leaves();
+    efa.remove(&format!("{MACS}{SECOND}/local-ipv4s"));
+    efa.remove(&format!("{MACS}{SECOND}/ipv4-prefix"));
+    let seen = enis(&service(efa, |_| None));
+    assert_eq!(ids(&seen), ["eni-0", "eni-1"]);
+    assert_eq!(seen.unreadable, []);
+    let second = &seen.enis[1];
+    assert_eq!((second.device.0, second.primary.to_string().as_str()), (1, "::"));
+    assert!(second.addresses.is_empty() && second.prefixes.is_empty());
+
+    let mut first = leaves();
+    first.remove(&format!("{MACS}{FIRST}/local-ipv4s"));
+    let mut empty = leaves();
+    empty.insert(format!("{MACS}{FIRST}/local-ipv4s"), "\n".into());
+    for bad in [first, empty] {
+        let seen = enis(&service(bad, |_| None));
+        assert_eq!(ids(&seen), ["eni-1"]);
+        assert_eq!(seen.unreadable, [FIRST.parse().unwrap()]);
     }
 }
 

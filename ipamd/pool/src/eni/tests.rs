@@ -90,6 +90,10 @@ fn enis_of_others_are_foreign_whatever_marks_them() {
         (Case { what: "trunk", kind: "trunk", tags: own, ..PLAIN }, Role::Foreign),
         (Case { what: "branch", kind: "branch", tags: own, ..PLAIN }, Role::Foreign),
         (Case { what: "second card", place: (1, 1), tags: own, ..PLAIN }, Role::Foreign),
+        (
+            Case { what: "EFA-only without address", kind: "efa-only", primary: "::", tags: own, ..PLAIN },
+            Role::Foreign,
+        ),
         (Case { what: "IPv6-only", primary: "2600::9", tags: own, ..PLAIN }, Role::Foreign),
         (Case { what: "ours", tags: own, ..PLAIN }, Role::Secondary),
         (Case { what: "primary", place: (0, 0), ..PLAIN }, Role::Primary),

@@ -86,6 +86,8 @@ pub(crate) struct Bench {
     pub(crate) denies_tags: bool,
     /// Answers of EC2 that fail, first come first.
     pub(crate) failures: Vec<FailureClass>,
+    /// Places of which nothing is to be seen, and which are taken.
+    pub(crate) taken: BTreeSet<DeviceIndex>,
     /// What the next Describe leaves out though it exists.
     pub(crate) left_out: Option<EniId>,
     /// Calls that work before they do.
@@ -134,6 +136,7 @@ impl Bench {
             host_fails: false,
             denies_tags: false,
             failures: Vec::new(),
+            taken: BTreeSet::new(),
             left_out: None,
             works_first: 0,
             calls: Vec::new(),
@@ -214,11 +217,8 @@ impl Bench {
         let enis =
             self.enis.values().map(|e| ObservedEni { tags: None, kind: None, attachment: None, ..e.clone() });
         let enis = enis.filter(|e| e.attached).collect();
-        self.input(Input::Observed(Snapshot {
-            source: SnapshotSource::Metadata,
-            as_of: OpId(u64::MAX),
-            enis,
-        }));
+        let (source, as_of) = (SnapshotSource::Metadata, OpId(u64::MAX));
+        self.input(Input::Observed(Snapshot { source, as_of, enis }));
     }
 
     pub(crate) fn describe(&mut self) {
@@ -408,6 +408,7 @@ impl Bench {
                 self.give(&id, &nets);
                 Ok(Ec2Answer::Created(Box::new(self.enis[&id].clone())))
             }
+            Ec2Call::Attach { device, .. } if self.taken.contains(device) => Err(fail(FailureClass::Invalid)),
             Ec2Call::Attach { eni, card, device } => {
                 let taken = self.enis.values().any(|e| e.attached && e.device == *device);
                 assert!(!taken, "device index taken");

@@ -1,6 +1,9 @@
 //! Whose an ENI is, across restarts: the ledger does not say, so what it remembers is not taken at its word (design D6).
 
-use podwire_pool::{DeviceIndex, Ec2Call, EniId, GrowBy, ObservedEni, Record};
+use podwire_pool::{
+    Answer, Cause, DeviceIndex, Ec2Call, EniId, GrowBy, HostChange, Input, Mac, ObservedEni, OpId, Record,
+    Snapshot, SnapshotSource,
+};
 
 use crate::bench::{Bench, eni, settings};
 
@@ -121,8 +124,8 @@ fn eni_that_may_not_be_tagged_is_left_as_it_is() {
         bench.run();
     }
     bench.pass(5_000);
-    assert!(matches!(bench.answer(4), Some(podwire_pool::Answer::Allocated { .. })), "{:?}", bench.answer(4));
-    let denied = |c: &podwire_pool::Cause| c.to_string().contains("ec2:CreateTags is denied");
+    assert!(matches!(bench.answer(4), Some(Answer::Allocated { .. })), "{:?}", bench.answer(4));
+    let denied = |c: &Cause| c.to_string().contains("ec2:CreateTags is denied");
     assert!(bench.causes.iter().any(denied), "{:?}", bench.causes);
     assert_eq!(touched(&bench, &id), Vec::new());
 }
@@ -182,4 +185,105 @@ fn eni_without_its_tags_is_ours_only_if_they_were_seen() {
     bench.restart(bench.log.clone());
     bench.describe();
     assert_eq!(role(&bench, &id), Some("borrowed"));
+}
+
+/// An EFA-only ENI, as EC2 describes it.
+fn efa_only(id: &str, device: u32) -> ObservedEni {
+    let theirs = eni(id, device);
+    ObservedEni {
+        kind: Some("efa-only".into()),
+        primary: "::".parse().unwrap(),
+        tags: Some(Vec::new()),
+        ..theirs
+    }
+}
+
+fn attached_at(bench: &Bench) -> Vec<u32> {
+    let place = |call: &Ec2Call| match call {
+        Ec2Call::Attach { device, .. } => Some(device.0),
+        _ => None,
+    };
+    bench.all_calls.iter().filter_map(place).collect()
+}
+
+/// EFA-only ENIs have no address and take places: none of ours is attached where they are, nothing of them is touched, and
+/// that they look alike is no contradiction.
+#[test]
+fn efa_only_enis_take_their_places() {
+    let mut settings = settings();
+    settings.limits.enis = 4;
+    for metadata_first in [true, false] {
+        let mut bench = Bench::new(settings.clone());
+        for theirs in [efa_only("eni-efa1", 1), ObservedEni { mac: Mac([2; 6]), ..efa_only("eni-efa2", 2) }] {
+            bench.enis.insert(theirs.id.clone(), theirs);
+        }
+        if metadata_first {
+            bench.see_metadata()
+        } else {
+            bench.describe()
+        }
+        bench.run();
+        bench.pass(1_000);
+        for n in 1..=5 {
+            bench.add(n, &format!("pod-{n}"));
+            bench.run();
+        }
+        assert_eq!(attached_at(&bench), [3], "metadata first: {metadata_first}");
+        assert!(matches!(bench.answer(5), Some(Answer::Allocated { .. })), "{:?}", bench.answer(5));
+        bench.pass(600_000);
+        for id in ["eni-efa1", "eni-efa2"] {
+            assert_eq!(role(&bench, &EniId::new(id)), Some("foreign"));
+            assert_eq!(touched(&bench, &EniId::new(id)), Vec::new());
+        }
+        assert_eq!(bench.causes, Vec::<Cause>::new());
+    }
+}
+
+/// A place is taken by what nobody shows us: EC2 refuses it, and the next one is tried.
+#[test]
+fn refused_place_is_passed_over() {
+    let mut settings = settings();
+    settings.limits.enis = 4;
+    let mut bench = Bench::new(settings);
+    bench.taken.insert(DeviceIndex(1));
+    bench.see_metadata();
+    bench.run();
+    for n in 1..=5 {
+        bench.add(n, &format!("pod-{n}"));
+        bench.run();
+    }
+    bench.pass(30_000);
+    let tries: Vec<&Ec2Call> =
+        bench.all_calls.iter().filter(|c| matches!(c, Ec2Call::Attach { .. })).collect();
+    let twice = |call: &&&Ec2Call| tries.iter().filter(|other| other == call).count() > 1;
+    assert_eq!(tries.iter().find(twice), None, "{tries:?}");
+    assert!(attached_at(&bench).ends_with(&[2]) || attached_at(&bench).ends_with(&[2, 3]), "{tries:?}");
+    assert!(matches!(bench.answer(5), Some(Answer::Allocated { .. })), "{:?}", bench.answer(5));
+    assert!(bench.removed.is_empty(), "no new ENI was given up");
+}
+
+/// Metadata of a new ENI may lack its addresses for a while: EC2 tells whose it is, and where it sends from.
+#[test]
+fn eni_that_metadata_shows_without_address_is_used_once_ec2_told() {
+    let mut bench = Bench::new(settings());
+    let ours = ObservedEni { addresses: vec!["10.0.9.1".parse().unwrap()], ..eni("eni-ours", 1) };
+    let early = ObservedEni {
+        tags: None,
+        kind: None,
+        primary: "::".parse().unwrap(),
+        addresses: Vec::new(),
+        ..ours.clone()
+    };
+    let first = ObservedEni { tags: None, kind: None, ..eni("eni-0", 0) };
+    bench.enis.insert(ours.id.clone(), ours.clone());
+    let (source, as_of) = (SnapshotSource::Metadata, OpId(u64::MAX));
+    bench.input(Input::Observed(Snapshot { source, as_of, enis: vec![first, early] }));
+    bench.run();
+    bench.pass(10_000);
+    assert_eq!(role(&bench, &ours.id), Some("secondary"));
+    let configured = bench.all_hosts.iter().find_map(|change| match change {
+        HostChange::ConfigureEni { eni, primary, .. } if *eni == ours.id => Some(*primary),
+        _ => None,
+    });
+    assert_eq!(configured, Some(ours.primary));
 }

@@ -1,6 +1,6 @@
 //! What others do in the account (testing.md A8).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use podwire_pool::{AttachmentId, Ec2Answer, EniId, FailureClass, GroupId, GrowBy, InstanceId, NetworkCard};
@@ -27,7 +27,12 @@ impl Ec2 {
             eni.seen.kind = kind;
             eni.seen.card = NetworkCard(card);
             eni.seen.place = Some((AttachmentId::new(format!("attach-{id}")), device));
-            eni.seen.singles.insert(IpAddr::from([10, 0, 254, number]));
+            if kind == "efa-only" {
+                // It has no address at all.
+                eni.seen.primary = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+            } else {
+                eni.seen.singles.insert(IpAddr::from([10, 0, 254, number]));
+            }
         }
         Some(id)
     }

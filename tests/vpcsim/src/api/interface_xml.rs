@@ -59,17 +59,20 @@ fn same(xml: &mut Xml, cloud: &Cloud, eni: &Eni) {
         .leaf("ownerId", &cloud.spec().account)
         .leaf("status", status)
         .leaf("macAddress", mac_text(eni.mac))
-        .leaf("privateIpAddress", eni.primary)
-        .leaf("privateDnsName", private_dns(eni.primary, region))
+        .some("privateIpAddress", eni.addresses().next())
+        .some("privateDnsName", eni.addresses().next().map(|own| private_dns(own, region)))
         .leaf("sourceDestCheck", eni.source_dest_check)
         .leaf("interfaceType", eni.kind.as_str());
     groups(xml, cloud, &eni.groups);
-    let addresses = std::iter::once(eni.primary).chain(eni.secondaries.iter().copied());
-    xml.list("privateIpAddressesSet", addresses.enumerate(), |xml, (at, address): (usize, Ipv4Addr)| {
-        xml.leaf("privateIpAddress", address)
-            .leaf("privateDnsName", private_dns(address, region))
-            .leaf("primary", at == 0);
-    });
+    xml.list(
+        "privateIpAddressesSet",
+        eni.addresses().enumerate(),
+        |xml, (at, address): (usize, Ipv4Addr)| {
+            xml.leaf("privateIpAddress", address)
+                .leaf("privateDnsName", private_dns(address, region))
+                .leaf("primary", at == 0);
+        },
+    );
     xml.list("ipv6AddressesSet", eni.ipv6.iter().enumerate(), |xml, (at, address)| {
         xml.leaf("ipv6Address", address).leaf("isPrimaryIpv6", at == 0 && eni.primary_ipv6);
     });

@@ -171,6 +171,12 @@ impl Eni {
         self.attachment.as_ref().is_some_and(|to| to.card == 0 && to.device == 0)
     }
 
+    /// IPv4 addresses as EC2 and metadata list them, its own first; an EFA-only interface has none.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let all = std::iter::once(self.primary).chain(self.secondaries.iter().copied());
+        all.filter(|_| self.kind != InterfaceType::EfaOnly)
+    }
+
     /// IPv4 slots in use: the primary address, secondary addresses and prefixes take one each.
     #[must_use]
     pub fn ipv4_slots(&self) -> usize {

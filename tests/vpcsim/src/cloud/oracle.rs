@@ -173,7 +173,7 @@ impl Cloud {
             owner: self.spec.account.clone(),
             device: to.device,
             card: to.card,
-            local_ipv4s: std::iter::once(eni.primary).chain(eni.secondaries.iter().copied()).collect(),
+            local_ipv4s: eni.addresses().collect(),
             ipv4_prefixes: eni.prefixes.clone(),
             ipv6s: eni.ipv6.clone(),
             ipv6_prefixes: eni.ipv6_prefixes.clone(),
