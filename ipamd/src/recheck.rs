@@ -30,7 +30,8 @@ pub async fn keep(driver: Handle, imds: Imds) {
     }
 }
 
-async fn newest(driver: &Handle) -> Option<OpId> {
+/// The operation asked for last; `None` when the driver has gone.
+pub(crate) async fn newest(driver: &Handle) -> Option<OpId> {
     let (reply, newest) = oneshot::channel();
     driver.send(Message::Newest { reply }).await.ok()?;
     newest.await.ok()
