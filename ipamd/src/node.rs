@@ -6,7 +6,7 @@ use anyhow::Context;
 use ipnetwork::IpNetwork;
 use podwire_config::settings::network::RandomizeSnat;
 use podwire_config::{Settings, settings};
-use podwire_ec2::imds::{Imds, NodeFacts};
+use podwire_ec2::imds::{Imds, ImdsError, NodeFacts};
 use podwire_hostnet::features::{self, Missing, Wanted};
 use podwire_hostnet::{Layout, NodeConfig, RandomSnat};
 
@@ -14,6 +14,9 @@ use crate::executors::host::HostExecutor;
 
 /// Pause between looks at the VPC's CIDRs. *Source*: incumbent-behaviour §5.1, VPC CIDR refresh. Metadata only, no EC2.
 const REFRESH: Duration = Duration::from_secs(30);
+/// Looks in a row that lack the same CIDRs before these are believed to be gone. *Source*: our choice; removing a CIDR from
+/// a VPC is rare and never urgent.
+const GONE_AFTER: u32 = 5;
 
 /// What the node's networking should be.
 #[must_use]
@@ -62,28 +65,102 @@ pub fn try_kernel(config: &NodeConfig) -> anyhow::Result<()> {
 
 /// Looks at the VPC's CIDRs until the daemon ends; a new one is exempt from SNAT from then on.
 pub async fn keep(imds: Imds, host: HostExecutor, mut config: NodeConfig) {
+    let mut sightings = Sightings::default();
     loop {
         tokio::time::sleep(REFRESH).await;
         let mac = podwire_pool::Mac(config.primary_mac);
-        match imds.vpc_cidrs(mac).await {
-            Ok(cidrs) if cidrs.is_empty() => {
-                tracing::warn!("instance metadata lists no CIDR of the VPC; the known ones stay")
+        let seen = match imds.vpc_cidrs(mac).await {
+            Ok(seen) => seen,
+            Err(error @ ImdsError::Nonsense { .. }) => {
+                tracing::warn!(%error, "the known CIDRs of the VPC stay");
+                continue;
             }
-            Ok(cidrs) if cidrs != config.vpc_cidrs => {
-                tracing::info!(?cidrs, "the VPC's CIDRs changed");
-                let changed = NodeConfig { vpc_cidrs: cidrs, ..config.clone() };
-                match host.apply_node(changed.clone()).await {
-                    Ok(()) => config = changed,
-                    Err(error) => {
-                        tracing::error!(
-                            error = format!("{error:#}"),
-                            "node networking not updated; tried again"
-                        );
-                    }
-                }
+            Err(error @ (ImdsError::Unreadable { .. } | ImdsError::Absent { .. })) => {
+                tracing::debug!(%error, "the VPC's CIDRs cannot be read now");
+                continue;
             }
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "the VPC's CIDRs cannot be read now"),
+        };
+        let cidrs = sightings.after(&config.vpc_cidrs, &seen);
+        if cidrs == config.vpc_cidrs {
+            continue;
         }
+        tracing::info!(?cidrs, "the VPC's CIDRs changed");
+        let changed = NodeConfig { vpc_cidrs: cidrs, ..config.clone() };
+        match host.apply_node(changed.clone()).await {
+            Ok(()) => config = changed,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "node networking not updated; tried again");
+            }
+        }
+    }
+}
+
+/// What metadata left out lately. It may lag and omit (design D1), and a CIDR that is forgotten puts the node's address in
+/// front of pods' new connections to it: only a list that lacks the same ones again and again is believed.
+#[derive(Debug, Default)]
+struct Sightings {
+    missing: Vec<IpNetwork>,
+    looks: u32,
+}
+
+impl Sightings {
+    /// What the VPC's CIDRs are after a look: `known` as it is when metadata only tells them in another order.
+    fn after(&mut self, known: &[IpNetwork], seen: &[IpNetwork]) -> Vec<IpNetwork> {
+        let missing: Vec<IpNetwork> = known.iter().copied().filter(|cidr| !seen.contains(cidr)).collect();
+        self.looks = if missing == self.missing { self.looks.saturating_add(1) } else { 1 };
+        self.missing = missing;
+        let gone = |cidr: &&IpNetwork| self.looks >= GONE_AFTER && self.missing.contains(cidr);
+        let mut cidrs: Vec<IpNetwork> = known.iter().filter(|cidr| !gone(cidr)).copied().collect();
+        for cidr in seen {
+            if !cidrs.contains(cidr) {
+                cidrs.push(*cidr);
+            }
+        }
+        cidrs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cidrs(texts: &[&str]) -> Vec<IpNetwork> {
+        texts.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
+    #[test]
+    fn cidrs_in_another_order_are_the_same() {
+        let known = cidrs(&["10.0.0.0/16", "100.64.0.0/16"]);
+        let mut sightings = Sightings::default();
+        for _ in 0..2 * GONE_AFTER {
+            let seen = cidrs(&["100.64.0.0/16", "10.0.0.0/16", "10.0.0.0/16"]);
+            assert_eq!(sightings.after(&known, &seen), known);
+        }
+    }
+
+    #[test]
+    fn cidr_that_is_added_counts_at_once_although_another_is_missing() {
+        let known = cidrs(&["10.0.0.0/16", "100.64.0.0/16"]);
+        let all = cidrs(&["10.0.0.0/16", "100.64.0.0/16", "10.9.0.0/16"]);
+        assert_eq!(Sightings::default().after(&known, &cidrs(&["10.9.0.0/16", "10.0.0.0/16"])), all);
+    }
+
+    #[test]
+    fn cidr_goes_only_after_the_same_was_missing_several_times_in_a_row() {
+        let known = cidrs(&["10.0.0.0/16", "100.64.0.0/16"]);
+        let first = cidrs(&["10.0.0.0/16"]);
+        let mut sightings = Sightings::default();
+        // Other lists in between: everything begins anew.
+        for between in [&known, &cidrs(&["100.64.0.0/16"]), &cidrs(&["10.8.0.0/16"])] {
+            for _ in 1..GONE_AFTER {
+                assert_eq!(sightings.after(&known, &first), known);
+            }
+            let after = sightings.after(&known, between);
+            assert!(known.iter().all(|cidr| after.contains(cidr)), "{after:?}");
+        }
+        for _ in 1..GONE_AFTER {
+            assert_eq!(sightings.after(&known, &first), known);
+        }
+        assert_eq!(sightings.after(&known, &first), first);
     }
 }

@@ -137,7 +137,7 @@ impl Imds {
     /// Reads what node networking needs.
     ///
     /// # Errors
-    /// The primary ENI's MAC, address or the VPC's id or CIDRs cannot be read.
+    /// The primary ENI's MAC, address or the VPC's id or CIDRs cannot be read, or there are no CIDRs.
     pub async fn node_facts(&self) -> Result<NodeFacts, ImdsError> {
         let primary_mac: Mac = self.parsed("/latest/meta-data/mac", "a MAC address").await?;
         let cidrs_path = format!("{MACS}{primary_mac}/vpc-ipv4-cidr-blocks");
@@ -148,15 +148,18 @@ impl Imds {
             self.required(&cidrs_path)
         );
         let vpc = vpc?.trim().to_owned();
-        Ok(NodeFacts { primary_mac, primary_ip: primary_ip?, vpc, vpc_cidrs: parse_lines(&cidrs?) })
+        let vpc_cidrs = cidrs_of(cidrs_path, &cidrs?)?;
+        Ok(NodeFacts { primary_mac, primary_ip: primary_ip?, vpc, vpc_cidrs })
     }
 
     /// Reads the VPC's IPv4 CIDRs; they may grow while the node runs.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// They cannot be read, there are none, or one of them is none.
     pub async fn vpc_cidrs(&self, primary: Mac) -> Result<Vec<IpNetwork>, ImdsError> {
-        Ok(parse_lines(&self.required(&format!("{MACS}{primary}/vpc-ipv4-cidr-blocks")).await?))
+        let path = format!("{MACS}{primary}/vpc-ipv4-cidr-blocks");
+        let text = self.required(&path).await?;
+        cidrs_of(path, &text)
     }
 
     /// Reads the IPv4 CIDR of the subnet an ENI is in.
@@ -301,6 +304,15 @@ fn own_and_others(path: String, locals: &str) -> Result<(IpAddr, Vec<IpAddr>), I
     let mut addresses = locals.lines().filter_map(|l| l.trim().parse().ok());
     let nonsense = || ImdsError::Nonsense { path, value: shorten(locals), expected: "a list of addresses" };
     Ok((addresses.next().ok_or_else(nonsense)?, addresses.collect()))
+}
+
+/// A VPC has a CIDR at least, and pods reach what is in none of them under the node's address: a list that is not
+/// understood to its end is no list.
+fn cidrs_of(path: String, text: &str) -> Result<Vec<IpNetwork>, ImdsError> {
+    let cidrs: Result<Vec<IpNetwork>, _> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::parse).collect();
+    let nonsense = || ImdsError::Nonsense { path, value: shorten(text), expected: "a list of CIDRs" };
+    cidrs.ok().filter(|cidrs| !cidrs.is_empty()).ok_or_else(nonsense)
 }
 
 fn parse_lines<T: std::str::FromStr>(text: &str) -> Vec<T> {

@@ -137,6 +137,31 @@ fn card_of_an_eni_is_read() {
     assert_eq!(seen.enis.iter().map(|eni| eni.card.0).collect::<Vec<_>>(), [0, 1]);
 }
 
+/// Without the VPC's CIDRs pods would reach their neighbours under the node's address: a list that is empty, or not
+/// understood to its end, is not taken.
+#[test]
+fn cidrs_of_the_vpc_are_all_understood_or_none() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let read = |cidrs: &str| {
+        let mut all = leaves();
+        all.insert(format!("{MACS}{FIRST}/vpc-ipv4-cidr-blocks"), cidrs.to_owned());
+        all.insert(format!("{MACS}{FIRST}/vpc-id"), "vpc-1".into());
+        let server = service(all, |_| None);
+        let imds = Imds::at(&server.url());
+        let facts = runtime.block_on(imds.node_facts()).map(|facts| facts.vpc_cidrs);
+        let again = runtime.block_on(imds.vpc_cidrs(FIRST.parse().unwrap()));
+        assert_eq!(facts.as_ref().ok(), again.as_ref().ok());
+        facts
+    };
+    let two: Vec<ipnetwork::IpNetwork> =
+        vec!["10.0.0.0/16".parse().unwrap(), "100.64.0.0/16".parse().unwrap()];
+    assert_eq!(read("10.0.0.0/16\n100.64.0.0/16\n").unwrap(), two);
+    for bad in ["", "\n", "<html>", "10.0.0.0/16\n100.64.0.0/33"] {
+        let error = read(bad).unwrap_err().to_string();
+        assert!(error.contains("which is not a list of CIDRs"), "{bad}: {error}");
+    }
+}
+
 /// 429, 500 and 503 pass; so does a connection that closes without an answer.
 #[test]
 fn service_that_asks_for_patience_gets_it() {
