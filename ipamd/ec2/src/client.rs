@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use aws_config::identity::IdentityCache;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::Client;
@@ -21,6 +22,7 @@ use podwire_pool::{
     SubnetId,
 };
 
+use crate::credentials::InTime;
 use crate::describe::observed;
 use crate::failure::Failed;
 use crate::tags::{INSTANCE_TAG, TagSet};
@@ -62,6 +64,10 @@ pub(crate) const PAGE: i32 = 1000;
 /// How long a Create waits for what EC2 says of the primary ENI. *Source*: our choice; an answer takes some 100 ms.
 const TIMEOUTS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Percent of a request's time that its credentials may take. *Source*: our choice; STS and the agents answer within a second,
+/// an attempt to connect to them ends after three, and EC2 needs the rest.
+const CREDENTIALS_SHARE: u32 = 60;
+
 impl Ec2Client {
     /// Makes a client; sends nothing. Credentials come from the SDK's default chain when first needed.
     pub async fn new(options: Ec2Options) -> Self {
@@ -80,9 +86,15 @@ impl Ec2Client {
             .http_client(http)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
+            // Never before what asks for credentials gives up by itself, with an error that says so.
+            .identity_cache(IdentityCache::lazy().load_timeout(options.timeout).build())
             .load()
             .await;
         let mut config = aws_sdk_ec2::config::Builder::from(&shared);
+        if let Some(source) = shared.credentials_provider() {
+            let patience = options.timeout.saturating_mul(CREDENTIALS_SHARE) / 100;
+            config = config.credentials_provider(InTime::new(source, patience));
+        }
         if let Some(endpoint) = &options.endpoint {
             config = config.endpoint_url(endpoint);
         }

@@ -70,6 +70,11 @@ impl Failed {
                 Self::invalid("not-sent", &format!("no request could be made: {}", chain(error)))
             }
             SdkError::TimeoutError(_) => Self::silent(),
+            SdkError::DispatchFailure(_) if not_connected(error) => Self::new(
+                FailureClass::Busy,
+                "no-connection",
+                &format!("EC2 cannot be reached ({}); nothing was sent; {REACH}", chain(error)),
+            ),
             SdkError::DispatchFailure(dispatch) if dispatch.is_timeout() => Self::silent(),
             SdkError::DispatchFailure(_) => {
                 Self::unknown("connection", &format!("EC2 cannot be reached ({}); {REACH}", chain(error)))
@@ -111,6 +116,13 @@ fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a
         next = error.source();
     }
     None
+}
+
+/// Whether there never was a connection to send the request on: no address for the name, refused, no answer to the first
+/// packet, TLS not agreed on. A request that a kept connection lost unsent is sent on a new one, and fails so as well.
+/// *Source*: hyper-util 0.1.21, `client::legacy`: errors of `connection_for`, which comes before `try_send_request`.
+fn not_connected(error: &(dyn Error + 'static)) -> bool {
+    cause::<hyper_util::client::legacy::Error>(error).is_some_and(|error| error.is_connect())
 }
 
 fn chain<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> String {

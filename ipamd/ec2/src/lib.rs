@@ -6,6 +6,7 @@
 
 pub mod classify;
 pub mod client;
+mod credentials;
 pub mod describe;
 mod detached;
 pub mod explain;

@@ -126,6 +126,42 @@ fn without_credentials_nothing_is_sent_and_the_failure_says_so() {
     assert!(text.contains("check the instance profile"), "{text}");
 }
 
+/// What gives credentials takes the request and never answers: still nothing was sent to EC2, and it is said within the time
+/// a request has.
+#[test]
+fn credentials_that_never_come_are_missing_ones() {
+    let silent = Server::start(|_| {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        None
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let token = write(directory.path(), "the-token");
+    let (ec2, url) = (ec2(), silent.url());
+    let ec2_url = ec2.url();
+    let agent = format!("{url}/v1/credentials");
+    let sts = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.as_str()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/cni"),
+        ("AWS_ENDPOINT_URL_STS", url.as_str()),
+    ];
+    let pod_identity = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.as_str()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.as_str()),
+    ];
+    for environment in [&sts[..], &pod_identity[..]] {
+        let asked = silent.seen().len();
+        let all: Vec<(&str, &str)> = environment
+            .iter()
+            .copied()
+            .chain([("AWS_ENDPOINT_URL_EC2", ec2_url.as_str()), NO_METADATA])
+            .collect();
+        let text = child("1", &all).join("\n");
+        assert!(silent.seen().len() > asked, "{environment:?}: nobody was asked for credentials");
+        assert_eq!(ec2.seen().len(), 0);
+        assert!(text.contains("class: Busy") && text.contains("no-credentials"), "{text}");
+    }
+}
+
 fn keys(key: &str) -> String {
     format!(
         "{{\"Code\":\"Success\",\"LastUpdated\":\"2026-01-01T00:00:00Z\",\"Type\":\"AWS-HMAC\",\"AccessKeyId\":\"{key}\",\

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 
 use crate::process::child;
-use crate::server::{NOTHING, ec2};
+use crate::server::{NOTHING, Server, ec2};
 
 /// Answers every request itself and remembers where it was to go; for endpoints that only exist in AWS.
 #[derive(Debug, Clone, Default)]
@@ -78,12 +78,31 @@ fn incumbents_endpoint_variable_wins_over_the_sdks() {
     assert_eq!(host.map(|h| format!("http://{h}")), Some(mine.url()));
 }
 
-/// What no EC2 sends is an unknown outcome that names the endpoint as the thing to check.
+/// What does not even take a connection got nothing, and is named as the thing to check.
 #[test]
-fn endpoint_that_is_none_is_named() {
+fn endpoint_that_takes_no_connection_got_nothing() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{closed}");
     let all: Vec<(&str, &str)> = [("AWS_ENDPOINT_URL_EC2", url.as_str())].into_iter().chain(KEYS).collect();
     let said = child("1", &all).join("");
-    assert!(said.contains("class: Unknown") && said.contains("AWS_ENDPOINT_URL_EC2"), "{said}");
+    assert!(said.contains("class: Busy") && said.contains("no-connection"), "{said}");
+    assert!(said.contains("EC2 cannot be reached") && said.contains("AWS_ENDPOINT_URL_EC2"), "{said}");
+}
+
+/// What takes the request and hangs up, or never answers, may have done it: an unknown outcome.
+#[test]
+fn endpoint_that_takes_a_request_and_says_nothing_is_doubtful() {
+    let hangs_up = Server::start(|_| None);
+    let silent = Server::start(|_| {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        None
+    });
+    for server in [hangs_up, silent] {
+        let url = server.url();
+        let all: Vec<(&str, &str)> =
+            [("AWS_ENDPOINT_URL_EC2", url.as_str())].into_iter().chain(KEYS).collect();
+        let said = child("1", &all).join("");
+        assert_eq!(server.seen().len(), 1);
+        assert!(said.contains("class: Unknown") && said.contains("AWS_ENDPOINT_URL_EC2"), "{said}");
+    }
 }
