@@ -7,13 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use podwire_proto::v1::ipam_server::IpamServer;
 use tokio::net::{UnixListener, UnixStream};
-use tokio_stream::StreamExt;
+use tokio::time::Instant;
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 
 use crate::rpc::server::IpamService;
 use crate::single;
 
+/// Pause after a caller could not be let in. *Source*: our choice; descriptors come back as calls end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often that is told while it lasts. *Source*: our choice.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// How often the socket's file is looked at. *Source*: our choice; one stat(2).
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -110,13 +115,32 @@ pub async fn serve(
     reporter.set_serving::<IpamServer<IpamService>>().await;
     // The name the incumbent's probes ask for (incumbent-behaviour §3).
     reporter.set_service_status("grpc.health.v1.aws-node", tonic_health::ServingStatus::Serving).await;
-    let callers = UnixListenerStream::new(listener).filter_map(|caller| match caller {
-        Ok(stream) if is_root(&stream) => Some(Ok::<_, std::io::Error>(stream)),
-        Ok(_) => None,
-        Err(error) => Some(Err(error)),
-    });
+    let callers = calm(UnixListenerStream::new(listener)).filter(is_root).map(Ok::<_, std::io::Error>);
     let router = Server::builder().add_service(IpamServer::new(service)).add_service(health);
     router.serve_with_incoming_shutdown(callers, stop).await
+}
+
+/// Those who came. When nobody can be let in, for want of file descriptors say, it is told, and tried again only after a
+/// pause: whoever knocks stays at the door, so that without one the next try would come at once, and fail as well.
+fn calm<T>(comers: impl Stream<Item = std::io::Result<T>>) -> impl Stream<Item = T> {
+    let mut told: Option<Instant> = None;
+    comers
+        .then(move |comer| {
+            let pause = comer.as_ref().err().map(|error| {
+                if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+                    told = Some(Instant::now());
+                    tracing::error!(%error, "callers cannot be let in; tried again");
+                }
+                ACCEPT_PAUSE
+            });
+            async move {
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
+                }
+                comer
+            }
+        })
+        .filter_map(Result::ok)
 }
 
 /// Credentials prove the user id, no more: the pid is 0 across pid namespaces.
@@ -131,5 +155,24 @@ fn is_root(stream: &UnixStream) -> bool {
             tracing::warn!(%error, "a caller without credentials was turned away");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While descriptors are used up each try fails at once: there are ten of them a second, and nobody who comes later is
+    /// lost.
+    #[tokio::test(start_paused = true)]
+    async fn failing_accept_is_tried_again_after_a_pause() {
+        let emfile = || std::io::Error::from_raw_os_error(24);
+        let failures = (0..50).map(|_| Err(emfile()));
+        let mut callers = std::pin::pin!(calm(tokio_stream::iter(failures.chain([Ok(1), Ok(2)]))));
+        let began = Instant::now();
+        assert_eq!(callers.next().await, Some(1));
+        assert_eq!(began.elapsed().as_secs(), 5);
+        assert_eq!((callers.next().await, callers.next().await), (Some(2), None));
+        assert_eq!(began.elapsed().as_secs(), 5, "nobody waits who is let in");
     }
 }
