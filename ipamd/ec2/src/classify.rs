@@ -91,18 +91,18 @@ const TABLE: &[Row] = &[
         ],
     ),
     row(
-        FailureClass::LimitExceeded,
+        FailureClass::QuotaExceeded,
         "have the quota \"Network interfaces per Region\" (L-DF5E4CA3) raised, or delete unused ones",
         &["NetworkInterfaceLimitExceeded"],
     ),
     // *Source*: VPC user guide, "Network Address Usage for your VPC".
     row(
-        FailureClass::LimitExceeded,
+        FailureClass::QuotaExceeded,
         "have the VPC's quota \"Network Address Usage\" (L-BB24F6E5) raised, or enable prefix delegation",
         &["NetworkAddressUsageLimitExceeded"],
     ),
     row(
-        FailureClass::LimitExceeded,
+        FailureClass::QuotaExceeded,
         "have the quota that EC2 names raised",
         &["ResourceLimitExceeded", "ResourceCountExceeded", "ResourceCountLimitExceeded"],
     ),

@@ -129,7 +129,7 @@ const fn span(class: FailureClass) -> (Duration, Duration) {
         FailureClass::SubnetExhausted | FailureClass::SubnetFragmented => {
             (Duration::from_secs(2), Duration::from_secs(30))
         }
-        FailureClass::LimitExceeded | FailureClass::Invalid => {
+        FailureClass::LimitExceeded | FailureClass::QuotaExceeded | FailureClass::Invalid => {
             (Duration::from_secs(5), Duration::from_secs(300))
         }
         FailureClass::Denied => (Duration::from_secs(20), Duration::from_secs(600)),
@@ -271,6 +271,7 @@ pub(crate) fn cause_of(action: Action, failure: &Ec2Failure, subnet: Option<&Sub
             subnet.map_or_else(other, |s| Cause::SubnetFragmented { subnet: s.clone() })
         }
         FailureClass::LimitExceeded
+        | FailureClass::QuotaExceeded
         | FailureClass::NotFound
         | FailureClass::Busy
         | FailureClass::Invalid

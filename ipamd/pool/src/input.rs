@@ -248,6 +248,9 @@ pub enum FailureClass {
     SubnetFragmented,
     /// The ENI or the instance can take no more. Nothing was done.
     LimitExceeded,
+    /// A quota of the account or the VPC is used up, which says nothing of what this ENI or instance can take. Nothing was
+    /// done.
+    QuotaExceeded,
     /// The role may not do this. Nothing was done.
     Denied,
     /// The thing does not exist, or not yet everywhere.
@@ -265,6 +268,7 @@ crate::text::variants!(FailureClass {
     SubnetExhausted,
     SubnetFragmented,
     LimitExceeded,
+    QuotaExceeded,
     Denied,
     NotFound,
     Busy,

@@ -294,6 +294,7 @@ impl Pool {
             FailureClass::SubnetExhausted
             | FailureClass::SubnetFragmented
             | FailureClass::LimitExceeded
+            | FailureClass::QuotaExceeded
             | FailureClass::NotFound
             | FailureClass::Busy
             | FailureClass::Invalid

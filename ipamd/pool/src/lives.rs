@@ -127,7 +127,7 @@ impl Pool {
         }
         let hopeless = eni.retry.tries() >= ATTACH_TRIES;
         match failure.class {
-            FailureClass::Denied => {
+            FailureClass::Denied | FailureClass::QuotaExceeded => {
                 self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
                 self.mark_leaving(slot);
             }
@@ -314,6 +314,7 @@ impl Pool {
             | FailureClass::Invalid
             | FailureClass::Unknown
             | FailureClass::LimitExceeded
+            | FailureClass::QuotaExceeded
             | FailureClass::SubnetExhausted
             | FailureClass::SubnetFragmented => {
                 eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);

@@ -227,6 +227,7 @@ impl Pool {
             FailureClass::SubnetExhausted
             | FailureClass::SubnetFragmented
             | FailureClass::LimitExceeded
+            | FailureClass::QuotaExceeded
             | FailureClass::NotFound
             | FailureClass::Busy
             | FailureClass::Invalid
@@ -287,6 +288,12 @@ impl Pool {
                 let fits = eni.counts.slots.saturating_add(places_of(by) / 2);
                 eni.learned_slots = Some((fits, now.after(LIMIT_MEMORY)));
                 self.describing.want(now.after(DESCRIBE_LAG));
+            }
+            FailureClass::QuotaExceeded => {
+                // Another ENI would be refused just so: where it is to be filled, or attached.
+                for action in [Action::Assign, Action::Create] {
+                    self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                }
             }
             FailureClass::Unknown => {
                 eni.expects = eni.expects.saturating_add(places_of(by));
@@ -349,6 +356,7 @@ impl Pool {
             | FailureClass::Busy
             | FailureClass::Invalid
             | FailureClass::LimitExceeded
+            | FailureClass::QuotaExceeded
             | FailureClass::SubnetExhausted
             | FailureClass::SubnetFragmented => {
                 if let Some(eni) = self.ledger.eni_mut(slot) {
@@ -425,6 +433,7 @@ impl Pool {
             }
             FailureClass::Throttled => self.settle_intent(id),
             FailureClass::LimitExceeded
+            | FailureClass::QuotaExceeded
             | FailureClass::Denied
             | FailureClass::NotFound
             | FailureClass::Busy

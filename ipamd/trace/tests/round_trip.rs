@@ -94,6 +94,7 @@ fn failure() -> impl Strategy<Value = Ec2Failure> {
         Just(FailureClass::SubnetExhausted),
         Just(FailureClass::SubnetFragmented),
         Just(FailureClass::LimitExceeded),
+        Just(FailureClass::QuotaExceeded),
         Just(FailureClass::Denied),
         Just(FailureClass::NotFound),
         Just(FailureClass::Busy),

@@ -414,6 +414,7 @@ impl Engine {
                 FailureClass::Busy,
                 FailureClass::Invalid,
                 FailureClass::LimitExceeded,
+                FailureClass::QuotaExceeded,
             ];
             return Fate::Refused(classes[self.seed.pick(classes.len())]);
         }

@@ -1,7 +1,8 @@
 use super::*;
 
 use FailureClass::{
-    Busy, Denied, Invalid, LimitExceeded, NotFound, SubnetExhausted, SubnetFragmented, Throttled, Unknown,
+    Busy, Denied, Invalid, LimitExceeded, NotFound, QuotaExceeded, SubnetExhausted, SubnetFragmented,
+    Throttled, Unknown,
 };
 
 /// "Common client error codes": every action may answer these. *Source*: EC2 API reference, "Error codes for the Amazon
@@ -86,16 +87,16 @@ const SPECIFIC: &[(&str, FailureClass)] = &[
     ("InvalidVpcID.Malformed", Invalid),
     ("InvalidVpcID.NotFound", NotFound),
     ("MissingInput", Invalid),
-    ("NetworkInterfaceLimitExceeded", LimitExceeded),
+    ("NetworkInterfaceLimitExceeded", QuotaExceeded),
     ("NetworkInterfaceNotSupported", Invalid),
     ("NoSuchVersion", Invalid),
     ("OperationNotPermitted", Invalid),
     ("PrivateIpAddressLimitExceeded", LimitExceeded),
     ("Resource.AlreadyAssigned", Busy),
     ("Resource.AlreadyAssociated", Busy),
-    ("ResourceCountExceeded", LimitExceeded),
-    ("ResourceCountLimitExceeded", LimitExceeded),
-    ("ResourceLimitExceeded", LimitExceeded),
+    ("ResourceCountExceeded", QuotaExceeded),
+    ("ResourceCountLimitExceeded", QuotaExceeded),
+    ("ResourceLimitExceeded", QuotaExceeded),
     ("RetryableError", Unknown),
     ("SecurityGroupLimitExceeded", Invalid),
     ("SecurityGroupsPerInstanceLimitExceeded", Invalid),
@@ -122,7 +123,7 @@ const SERVER: &[(&str, FailureClass)] = &[
 /// (`InsufficientCidrBlocks`); VPC user guide, "Network Address Usage"; AWS SDK for Rust, its clock-skew codes.
 const UNLISTED_BUT_MET: &[(&str, FailureClass)] = &[
     ("InsufficientCidrBlocks", SubnetFragmented),
-    ("NetworkAddressUsageLimitExceeded", LimitExceeded),
+    ("NetworkAddressUsageLimitExceeded", QuotaExceeded),
     ("RequestTimeTooSkewed", Denied),
     ("InvalidSignatureException", Denied),
     ("ExpiredToken", Denied),
@@ -153,6 +154,25 @@ fn codes_of_exhaustion_are_told_from_others() {
         assert_eq!(matches!(class, SubnetExhausted | SubnetFragmented), insufficient, "{code}: {class:?}");
     }
     assert_eq!(meaning_of("PrivateIpAddressLimitExceeded", Some(400)).class, LimitExceeded);
+}
+
+/// What an ENI or an instance can hold is learned from codes that speak of these, and not from quotas of the account or the
+/// VPC. *Source*: EC2 API reference, "Error codes", client errors for actions; VPC user guide, "Network Address Usage".
+#[test]
+fn limits_are_told_from_quotas() {
+    for code in [
+        "PrivateIpAddressLimitExceeded",
+        "InvalidInterface.IpAddressLimitExceeded",
+        "AttachmentLimitExceeded",
+    ] {
+        assert_eq!(meaning_of(code, Some(400)).class, LimitExceeded, "{code}");
+    }
+    let limits = TABLE.iter().filter(|row| row.class == LimitExceeded);
+    assert_eq!(limits.map(|row| row.codes.len()).sum::<usize>(), 3, "no other");
+    for code in ["NetworkAddressUsageLimitExceeded", "ResourceLimitExceeded", "NetworkInterfaceLimitExceeded"]
+    {
+        assert_eq!(meaning_of(code, Some(400)).class, QuotaExceeded, "{code}");
+    }
 }
 
 #[test]

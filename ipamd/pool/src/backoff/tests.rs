@@ -8,11 +8,12 @@ fn cause() -> Cause {
     Cause::Throttled { action: "AssignPrivateIpAddresses" }
 }
 
-const CLASSES: [FailureClass; 9] = [
+const CLASSES: [FailureClass; 10] = [
     FailureClass::Throttled,
     FailureClass::SubnetExhausted,
     FailureClass::SubnetFragmented,
     FailureClass::LimitExceeded,
+    FailureClass::QuotaExceeded,
     FailureClass::Denied,
     FailureClass::NotFound,
     FailureClass::Busy,
@@ -123,6 +124,7 @@ fn causes_name_what_is_known() {
             FailureClass::SubnetExhausted => ("subnet-exhausted", "ec2-error"),
             FailureClass::SubnetFragmented => ("subnet-fragmented", "ec2-error"),
             FailureClass::LimitExceeded
+            | FailureClass::QuotaExceeded
             | FailureClass::NotFound
             | FailureClass::Busy
             | FailureClass::Invalid

@@ -116,6 +116,27 @@ fn places_that_are_refused_are_halved_and_tried_again_half_an_hour_later() {
     assert_eq!(sizes(&bench).len(), 4, "{:?}", sizes(&bench));
 }
 
+/// A quota of the account or the VPC says nothing of what the ENI can hold: nothing is learned of it, no other ENI is made or
+/// attached against it, and the same is asked for again when the pause is over.
+#[test]
+fn quota_teaches_nothing_of_the_eni() {
+    let limits = Limits { enis: 2, ipv4_per_eni: 14 };
+    let mut bench = Bench::new(Settings { limits, ..settings() });
+    bench.see_metadata();
+    bench.run();
+    let first = assigned(&bench).len();
+    bench.failures = vec![FailureClass::QuotaExceeded];
+    bench.input(Input::Demand { bound: Some(8) });
+    bench.run();
+    assert!(bench.failures.is_empty());
+    assert!(matches!(bench.pool.growth_now(), GrowthNow::Waiting { .. }), "{:?}", bench.pool.growth_now());
+    bench.pass(20_000);
+    let asked = assigned(&bench);
+    let [refused, granted] = asked[first..] else { panic!("{asked:?}") };
+    assert_eq!(granted, refused, "all of it, on the same ENI");
+    assert!(!bench.all_calls.iter().any(|c| matches!(c, Ec2Call::Create { .. })), "{:?}", bench.all_calls);
+}
+
 /// Without a floor it is EC2 that says whether a subnet has an address, not what it said an hour ago.
 #[test]
 fn subnet_without_a_floor_is_asked_whatever_was_said_of_it() {

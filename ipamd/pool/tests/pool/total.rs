@@ -122,6 +122,7 @@ fn outcome() -> impl Strategy<Value = Result<Ec2Answer, FailureClass>> {
             Just(FailureClass::SubnetExhausted),
             Just(FailureClass::SubnetFragmented),
             Just(FailureClass::LimitExceeded),
+            Just(FailureClass::QuotaExceeded),
             Just(FailureClass::Denied),
             Just(FailureClass::NotFound),
             Just(FailureClass::Busy),
