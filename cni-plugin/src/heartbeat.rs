@@ -1,6 +1,6 @@
 //! The daemon's sign of life, for the moments in which it does not answer.
 //!
-//! File: [`PATH`], written by `ipamd` every 5 s by writing a temporary file beside it and renaming it over. Content: the
+//! File: [`ALIVE_PATH`], written by `ipamd` every 5 s by writing a temporary file beside it and renaming it over. Content: the
 //! decimal number of milliseconds of CLOCK_BOOTTIME at that moment, with or without a line end. A number from another boot
 //! counts as none where it lies in the future; /run is empty after a boot on stock nodes.
 //!
@@ -8,16 +8,14 @@
 //! T-10). A daemon that was there within the grace period is being restarted, not gone.
 
 use crate::clock;
+use podwire_proto::ALIVE_PATH;
 use std::fs;
 use std::time::Duration;
-
-/// Where the daemon writes it.
-pub const PATH: &str = "/var/run/aws-node/podwire/alive";
 
 /// Whether the last sign of life is at most this old.
 #[must_use]
 pub fn within(grace: Duration) -> bool {
-    fs::read_to_string(PATH).is_ok_and(|text| is_fresh(&text, clock::boottime_ms(), grace))
+    fs::read_to_string(ALIVE_PATH).is_ok_and(|text| is_fresh(&text, clock::boottime_ms(), grace))
 }
 
 fn is_fresh(text: &str, now_ms: u64, grace: Duration) -> bool {

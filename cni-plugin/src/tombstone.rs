@@ -1,6 +1,6 @@
 //! Pending releases: what a DEL leaves behind when no daemon takes its release.
 //!
-//! Directory: [`DIR`]. One file for each attachment, named by the first 40 hex digits of SHA-1 over
+//! Directory: [`podwire_proto::RELEASED_DIR`]. One file for each attachment, named by the first 40 hex digits of SHA-1 over
 //! `<network> NUL <container id> NUL <ifname>`, with the ending `.json`; names that end otherwise are being written and are
 //! not to be read. Content: one JSON object,
 //!
@@ -21,9 +21,6 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-
-/// Where pending releases are.
-pub const DIR: &str = "/var/run/aws-node/podwire/released";
 
 /// One pending release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
 use podwire_hostnet::{Doomed, NodeNet, PodLink, Watch, chain};
 use podwire_ledger::{Aside, Ledger, Opened};
 use podwire_pool::{BootId, Input};
+use podwire_proto::{ALIVE_PATH, RELEASED_DIR};
 use podwire_trace::Bounds;
 use tokio::runtime::Handle as Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -131,8 +132,8 @@ impl Daemon {
         helpers.spawn(node::keep(node.imds, host, node_config));
         let marks = take_over.map(|take| take.marks).unwrap_or_default();
         helpers.spawn(adopted::watch(marks, driver.clone(), service.clone()));
-        helpers.spawn(pending::watch(dir.join("released"), service.clone()));
-        helpers.spawn(heartbeat(dir.join("alive")));
+        helpers.spawn(pending::watch(PathBuf::from(RELEASED_DIR), service.clone()));
+        helpers.spawn(heartbeat(Path::new(ALIVE_PATH)));
         helpers.spawn(when_ready(ready, settings.clone()));
         Ok(Self {
             _only: only,
@@ -403,12 +404,16 @@ fn own_directory() -> Option<PathBuf> {
 }
 
 /// Tells the plugin's STATUS when this daemon was last alive.
-async fn heartbeat(path: PathBuf) {
+async fn heartbeat(path: &Path) {
+    // By renaming: a reader never sees half a number.
+    let fresh = path.with_extension("new");
+    let beat = || {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::write(&fresh, clock::now().as_ms().to_string())?;
+        std::fs::rename(&fresh, path)
+    };
     loop {
-        // By renaming: a reader never sees half a number.
-        let fresh = path.with_extension("new");
-        let written = std::fs::write(&fresh, clock::now().as_ms().to_string());
-        if let Err(error) = written.and_then(|()| std::fs::rename(&fresh, &path)) {
+        if let Err(error) = beat() {
             tracing::warn!(path = %path.display(), %error, "the heartbeat cannot be written");
         }
         tokio::time::sleep(HEARTBEAT).await;

@@ -22,3 +22,8 @@ pub mod convert;
 
 /// Where `ipamd` listens (incumbent-behaviour §0: same path as the incumbent since 1.23.0).
 pub const SOCKET_PATH: &str = "/var/run/aws-node/ipamd.sock";
+/// Where the plugin leaves the releases that no daemon takes, and the daemon finds them. *Why no setting*: the plugin is told
+/// none of the daemon's.
+pub const RELEASED_DIR: &str = "/var/run/aws-node/podwire/released";
+/// The daemon's sign of life, which the plugin's STATUS reads.
+pub const ALIVE_PATH: &str = "/var/run/aws-node/podwire/alive";

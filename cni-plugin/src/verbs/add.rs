@@ -8,9 +8,10 @@ use crate::cni::netconf::NetConf;
 use crate::cni::result;
 use crate::daemon::{Daemon, DaemonError};
 use crate::log::Log;
-use crate::tombstone::{self, PendingRelease};
+use crate::tombstone::PendingRelease;
 use podwire_hostnet::pod::{self, PodNet, Teardown};
 use podwire_hostnet::{HostError, Netns, chain, mac_text};
+use podwire_proto::RELEASED_DIR;
 use podwire_proto::v1::{AllocateRequest, Allocation, ReleaseRequest};
 use std::path::Path;
 use std::time::Duration;
@@ -217,7 +218,7 @@ impl Undo {
     fn leave_behind(&self, log: &mut Log) {
         let sandbox = attach::sandbox(&self.invocation, &self.conf);
         let pending = PendingRelease::new(&sandbox, &attach::pod(&self.invocation), self.boottime_ms);
-        if let Err(error) = pending.write(Path::new(tombstone::DIR)) {
+        if let Err(error) = pending.write(Path::new(RELEASED_DIR)) {
             log.error("cannot leave a pending release; GC will find it", &[("error", &error.to_string())]);
         }
     }

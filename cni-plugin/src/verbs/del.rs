@@ -9,9 +9,10 @@ use crate::cni::error::{CniError, TRY_AGAIN};
 use crate::cni::result;
 use crate::daemon::Daemon;
 use crate::log::Log;
-use crate::tombstone::{self, PendingRelease};
+use crate::tombstone::PendingRelease;
 use podwire_hostnet::pod::{self, LinkGone, Teardown};
 use podwire_hostnet::{Attachment, HostError, Netns, chain, host_ifname};
+use podwire_proto::RELEASED_DIR;
 use podwire_proto::convert;
 use podwire_proto::v1::ReleaseRequest;
 use std::path::Path;
@@ -66,7 +67,7 @@ fn alone(call: &Call<'_>, teardown: &Teardown<'_>) -> Result<(), CniError> {
     let deleted = pod::delete_own(teardown);
     let sandbox = attach::sandbox(invocation, conf);
     let pending = PendingRelease::new(&sandbox, &attach::pod(invocation), started.boottime_ms);
-    leave_behind(deleted, &pending, Path::new(tombstone::DIR))
+    leave_behind(deleted, &pending, Path::new(RELEASED_DIR))
 }
 
 /// Leaves the release pending, if the link is gone. The daemon takes it in without a look at any link: with one still there,

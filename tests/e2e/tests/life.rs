@@ -10,6 +10,7 @@ use podwire_e2e::binaries::Binaries;
 use podwire_e2e::daemon::{CONFLIST, Daemon, SOCKET, status_of, wait_for};
 use podwire_e2e::pod::{self, Pod};
 use podwire_e2e::proof;
+use podwire_e2e::runtime;
 use podwire_e2e::scene::{Mode, READY, Worker, delete};
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 
@@ -118,6 +119,32 @@ fn del_without_daemon_succeeds_and_is_taken_in_later() {
 
 fn left_count(worker: &Worker) -> usize {
     std::fs::read_dir(worker.node.path("/var/run/aws-node/podwire/released")).map_or(0, Iterator::count)
+}
+
+/// The ledger may lie elsewhere: what plugin and daemon leave for each other lies where both look.
+#[test]
+fn ledger_elsewhere_cuts_plugin_and_daemon_not_apart() {
+    let lab = lab("elsewhere");
+    let settings = [("PODWIRE_LEDGER_DIR", "/var/run/aws-node/elsewhere")];
+    let mut worker = worker(&lab, "n1", &settings);
+    let pods = worker.add_pods("pod", 2).expect("pods");
+    worker.daemon.stop(PATIENCE).expect("a graceful stop");
+    let conf = runtime::netconf(&worker.node, "1.1.0", None).expect("a conflist").to_string();
+    let plugin = std::path::Path::new("/opt/cni/bin/aws-cni");
+    let env = [("CNI_COMMAND", "STATUS"), ("CNI_PATH", "/opt/cni/bin")];
+    let status = runtime::execute_raw(&worker.node, plugin, &env, conf.as_bytes()).expect("runs");
+    status.result().expect("STATUS while the daemon is restarted");
+    delete(&pods).expect("DEL without a daemon");
+
+    let binaries = Binaries::find().expect("binaries");
+    worker.daemon = Daemon::start(&worker.node, &binaries, &settings).expect("a daemon");
+    worker.daemon.wait_ready(READY).expect("ready");
+    wait_for(PATIENCE, "pending releases to be taken in", || {
+        let status = ask(status_of(&worker.node));
+        Ok((status.allocated == 0).then_some(()))
+    })
+    .expect("taken in");
+    assert!(worker.node.path("/var/run/aws-node/elsewhere/ledger").exists(), "else the setting did nothing");
 }
 
 /// Scenario: an address that was just released is not given to the next pod, not even after a restart (design D5).
