@@ -181,7 +181,7 @@ impl Undo {
         if let Some(link) = &self.link {
             let attachment = attach::attachment(&self.invocation);
             let names = std::slice::from_ref(link);
-            let teardown = Teardown { attachment: &attachment, host_ifnames: names, netns: None };
+            let teardown = Teardown { attachment: &attachment, host_ifnames: names };
             let deleted = pod::delete_own(&teardown);
             let stays = deleted.is_err();
             if let Err(error) = deleted.and_then(|gone| gone.rules) {

@@ -1,7 +1,7 @@
 //! DEL: the kernel first, then the address (design D4), with whatever pieces there are.
 //!
-//! CNI_NETNS is only a hint where to look: it may be empty, gone, or by now lead to another namespace, even the host's own
-//! (D-01). What is taken away is decided by what a link says of itself, never by the path.
+//! CNI_NETNS is not looked at: it may be empty, gone, or by now lead to another namespace, even the host's own (D-01). What is
+//! taken away is decided by what a link says of itself.
 
 use super::{Call, host_failed};
 use crate::attach;
@@ -11,7 +11,7 @@ use crate::daemon::Daemon;
 use crate::log::Log;
 use crate::tombstone::PendingRelease;
 use podwire_hostnet::pod::{self, LinkGone, Teardown};
-use podwire_hostnet::{Attachment, HostError, Netns, chain, host_ifname};
+use podwire_hostnet::{Attachment, HostError, chain, host_ifname};
 use podwire_proto::RELEASED_DIR;
 use podwire_proto::convert;
 use podwire_proto::v1::ReleaseRequest;
@@ -47,8 +47,7 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
         }
         Err(error) => {
             log.warn("ipamd did not take the release", &[("error", &chain(&error))]);
-            let netns = Netns::open(&invocation.netns).ok();
-            let teardown = Teardown { attachment: &attachment, host_ifnames: &names, netns: netns.as_ref() };
+            let teardown = Teardown { attachment: &attachment, host_ifnames: &names };
             alone(call, &teardown)
         }
     }

@@ -83,7 +83,7 @@ fn take_away(links: &[PodLink], request: &mut CollectRequest, log: &mut Log) -> 
     let mut failures = Vec::new();
     for link in links {
         let names = std::slice::from_ref(&link.name);
-        let teardown = Teardown { attachment: &link.attachment, host_ifnames: names, netns: None };
+        let teardown = Teardown { attachment: &link.attachment, host_ifnames: names };
         let deleted = pod::delete_own(&teardown);
         if deleted.is_err() {
             request.valid.push(Sandbox {

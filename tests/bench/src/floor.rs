@@ -28,7 +28,7 @@ pub(crate) fn add_and_del(netns: &str, number: u8) -> anyhow::Result<Duration> {
     }
     net.add(&wiring)?;
     let took = began.elapsed();
-    let teardown = Teardown { attachment: &attachment, host_ifnames: &[wiring.host_ifname], netns: None };
+    let teardown = Teardown { attachment: &attachment, host_ifnames: &[wiring.host_ifname] };
     delete_own(&teardown)?.rules?;
     Ok(took)
 }

@@ -183,7 +183,7 @@ fn rules_go_with_the_pod() {
         }
         assert_eq!(rules_of_pods(stage).len(), incumbents().len() + 2);
         let names = [brief.host_ifname.clone()];
-        let teardown = Teardown { attachment: &brief.attachment, host_ifnames: &names, netns: None };
+        let teardown = Teardown { attachment: &brief.attachment, host_ifnames: &names };
         // As DEL does when the daemon is away.
         let gone = pod::delete_own(&teardown).expect("gone");
         assert!(gone.was_there && gone.rules.is_ok(), "{gone:?}");

@@ -116,13 +116,13 @@ fn del_with_stale_previous_result_touches_nobody_else() {
     });
 }
 
-/// D-05: CNI_ARGS are missing at DEL, the namespace is there: the link is found from inside, or by ADD's result.
+/// D-05: CNI_ARGS are missing at DEL: the link is found by whose it is, or by ADD's result.
 #[test]
 fn del_without_args_finds_the_link() {
     on_stage(|stage| {
         let daemon = FakeIpamd::start(&["10.0.0.101"]);
         let runtime = runtime();
-        for (by_result, drop_netns) in [(false, false), (true, true)] {
+        for (by_result, drop_netns) in [(false, false), (false, true), (true, true)] {
             let sandbox = runtime.sandbox(stage, "c1", "web-0");
             let result = runtime.add(&sandbox).result();
             let mut env = runtime.env("DEL", &sandbox);
@@ -157,6 +157,27 @@ fn del_without_daemon_cleans_up_and_leaves_a_pending_release() {
             (&json!(1), &json!("c1"), &json!("web-0"))
         );
         assert!(one["started_boottime_ms"].as_u64().is_some_and(|ms| ms > 0));
+    });
+}
+
+/// D4: neither the pod's name nor a namespace nor ADD's result nor a daemon: the link is found all the same, before its
+/// release is left pending.
+#[test]
+fn del_that_knows_only_the_container_finds_the_link_without_daemon() {
+    on_stage(|stage| {
+        let mut daemon = FakeIpamd::start(&["10.0.0.101", "10.0.0.102"]);
+        let runtime = runtime();
+        let other = runtime.sandbox(stage, "other", "web-1");
+        let _ = runtime.add(&other).result();
+        let before = kernel_state(stage);
+        let sandbox = runtime.sandbox(stage, "c1", "web-0");
+        let _ = runtime.add(&sandbox).result();
+        daemon.stop();
+        let mut env = runtime.env("DEL", &sandbox);
+        env.retain(|(key, _)| key != "CNI_ARGS" && key != "CNI_NETNS");
+        runtime.execute(&env, &runtime.conf.to_string()).silent();
+        assert_eq!(kernel_state(stage), before, "the other pod's stays");
+        assert_eq!(pending().len(), 1);
     });
 }
 

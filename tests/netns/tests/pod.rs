@@ -1,7 +1,7 @@
 //! The pod's side of hostnet, in process: every message refused once, and what is sent at all.
 
 use podwire_hostnet::pod::{self, PodWiring, Teardown};
-use podwire_hostnet::{Attachment, HostError, Netns, probe};
+use podwire_hostnet::{Attachment, HostError, probe};
 use podwire_netns::{Ns, kernel_state, on_stage};
 
 /// *Source*: linux/rtnetlink.h.
@@ -54,9 +54,7 @@ fn del_refused_at_any_step_can_be_repeated() {
             let wiring = wiring("c1");
             pod::add(ns.open(), &wiring).expect("wired");
             let names = [wiring.host_ifname.clone()];
-            let netns = Netns::open(ns.path()).expect("namespace");
-            let teardown =
-                Teardown { attachment: &wiring.attachment, host_ifnames: &names, netns: Some(&netns) };
+            let teardown = Teardown { attachment: &wiring.attachment, host_ifnames: &names };
             probe::refuse_after(Some(refused));
             let first = pod::delete_own(&teardown);
             probe::refuse_after(None);
@@ -64,7 +62,6 @@ fn del_refused_at_any_step_can_be_repeated() {
             let again = pod::delete_own(&teardown).expect("deleted");
             assert_eq!(again.was_there, refused < 2);
             assert_eq!(kernel_state(stage), before);
-            drop(netns);
             ns.remove();
         }
     });

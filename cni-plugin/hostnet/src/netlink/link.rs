@@ -2,9 +2,9 @@
 
 use super::uapi::{
     AF_INET, AF_UNSPEC, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFALIAS,
-    IFLA_IFNAME, IFLA_INET_CONF, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
-    IFLA_MTU, IFLA_NET_NS_FD, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, IPV4_DEVCONF_RP_FILTER, NLM_F_CREATE,
-    NLM_F_EXCL, RTEXT_FILTER_SKIP_STATS, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, VETH_INFO_PEER,
+    IFLA_IFNAME, IFLA_INET_CONF, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MTU,
+    IFLA_NET_NS_FD, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, IPV4_DEVCONF_RP_FILTER, NLM_F_CREATE, NLM_F_EXCL,
+    RTEXT_FILTER_SKIP_STATS, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, VETH_INFO_PEER,
 };
 use super::wire::{Attr, Message, attrs, u32_at};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -26,8 +26,6 @@ pub(crate) struct Link {
     pub(crate) kind: String,
     /// Index of the peer or lower device.
     pub(crate) peer: Option<u32>,
-    /// Whether `peer` lives in another namespace.
-    pub(crate) peer_elsewhere: bool,
     /// The device's own rp_filter.
     pub(crate) rp_filter: Option<u32>,
 }
@@ -164,7 +162,6 @@ pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Link> {
             IFLA_IFALIAS => attr.text().unwrap_or_default().clone_into(&mut link.alias),
             IFLA_GROUP => link.group = attr.u32()?,
             IFLA_LINK => link.peer = attr.u32(),
-            IFLA_LINK_NETNSID => link.peer_elsewhere = true,
             IFLA_LINKINFO => {
                 let name = attr.nested().find(|a| a.kind == IFLA_INFO_KIND).and_then(Attr::text);
                 name.unwrap_or_default().clone_into(&mut link.kind);

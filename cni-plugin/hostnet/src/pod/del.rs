@@ -8,7 +8,6 @@ use crate::netlink::link::{self, Key, Link};
 use crate::netlink::rule::{self, SeenRule};
 use crate::netlink::socket::Socket;
 use crate::netlink::uapi::AF_INET;
-use crate::netns::Netns;
 use crate::numbers::TABLE_PODS;
 use crate::plan::routing;
 use std::net::IpAddr;
@@ -20,8 +19,6 @@ pub struct Teardown<'a> {
     pub attachment: &'a Attachment,
     /// Names its host end may have. Each is only a guess: what decides is whose the link says it is.
     pub host_ifnames: &'a [String],
-    /// The pod's namespace, where it still exists.
-    pub netns: Option<&'a Netns>,
 }
 
 /// The attachment has no host veth any more, so that its address may be given back (design D4).
@@ -79,7 +76,8 @@ fn open() -> Result<Socket, HostError> {
     Socket::route().during(|| "open a routing socket".into())
 }
 
-/// The attachment's host veth: by a guessed name, else from inside the pod.
+/// The attachment's host veth: by a guessed name, else by whose any link says it is. With neither the pod's name nor ADD's
+/// result nobody can guess, and an address must not be given back under a link that was only not found (design D4).
 fn locate(host: &mut Socket, teardown: &Teardown<'_>) -> Result<Option<Link>, HostError> {
     for name in teardown.host_ifnames {
         if let Some(link) = find(host, Key::Name(name))?
@@ -88,20 +86,11 @@ fn locate(host: &mut Socket, teardown: &Teardown<'_>) -> Result<Option<Link>, Ho
             return Ok(Some(link));
         }
     }
-    let Some(netns) = teardown.netns else { return Ok(None) };
-    let Some(peer) = peer_of(netns, teardown.attachment)? else { return Ok(None) };
-    Ok(find(host, Key::Index(peer))?.filter(|link| belongs(link, teardown.attachment)))
+    let links = host.list(&link::list(Some("veth")), link::parse).during(|| "list pod links".into())?;
+    Ok(links.into_iter().find(|link| belongs(link, teardown.attachment)))
 }
 
 /// Whether a link says that it is this attachment's: by alias, or by MAC where it has no alias yet.
 pub(crate) fn belongs(link: &Link, attachment: &Attachment) -> bool {
     link.alias == attachment.alias() || (link.alias.is_empty() && link.mac == Some(attachment.host_mac()))
-}
-
-/// The host index of the pod interface's other end.
-fn peer_of(netns: &Netns, attachment: &Attachment) -> Result<Option<u32>, HostError> {
-    // A path that no longer leads to a network namespace is a namespace that is gone.
-    let Ok(Ok(mut pod)) = netns.within(Socket::route) else { return Ok(None) };
-    let link = find(&mut pod, Key::Name(&attachment.ifname))?;
-    Ok(link.filter(|l| l.kind == "veth" && l.peer_elsewhere).and_then(|l| l.peer))
 }
