@@ -58,6 +58,7 @@ fn host_failed(msg: &str, error: &HostError) -> CniError {
         | HostError::Sysctl { .. }
         | HostError::Family(_)
         | HostError::Setting(_)
+        | HostError::Undecided(_)
         | HostError::Several(_) => {
             if error.is_transient() {
                 TRY_AGAIN

@@ -117,7 +117,7 @@ impl Daemon {
         let running = tokio::spawn(Driver::new(pool, recorder, inbox, executors, on_ready).run());
 
         let nets: anyhow::Result<Vec<NodeNet>> = (0..links::THREADS).map(|_| open_net()).collect();
-        let links = LinkReaper::start(nets?)?;
+        let links = LinkReaper::start(nets?, &driver)?;
         let service = IpamService::new(driver.clone(), links, compat);
         let stop_serving = CancellationToken::new();
         let (listener, socket) = listen::bind(&settings.paths.socket)?;

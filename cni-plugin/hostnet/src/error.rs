@@ -73,6 +73,9 @@ pub enum HostError {
     /// A setting cannot be written into the kernel.
     #[error("{0}")]
     Setting(String),
+    /// Nobody could say whether a link is still to be deleted.
+    #[error("it is not known whether the link is still to go: {0}")]
+    Undecided(String),
     /// Several things failed while tearing down; everything that could be done was done.
     #[error("{} steps failed; first: {}", .0.len(), .0.first().map_or_else(String::new, |e| chain(e)))]
     Several(Vec<HostError>),
@@ -99,7 +102,7 @@ impl HostError {
                 ),
                 NetlinkError::Unreadable(_) => false,
             },
-            Self::NoDevice { .. } => true,
+            Self::NoDevice { .. } | Self::Undecided(_) => true,
             Self::Several(errors) => errors.iter().all(Self::is_transient),
             Self::Slot(_)
             | Self::UnknownEni(_)

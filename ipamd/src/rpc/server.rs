@@ -96,8 +96,14 @@ impl IpamService {
         answer.await.map_err(|_| Gone)
     }
 
-    /// Deletes the sandbox's link, which may have one of these names; returns the name it had, empty where there was none.
-    async fn delete_link(&self, key: &SandboxKey, names: Vec<String>) -> Result<String, v1::Failure> {
+    /// Deletes the sandbox's link, which may have one of these names, unless it is that of a life which began after the DEL;
+    /// returns the name it had, empty where there was none.
+    async fn delete_link(
+        &self,
+        key: &SandboxKey,
+        started: Time,
+        names: Vec<String>,
+    ) -> Result<String, v1::Failure> {
         if names.is_empty() {
             return Ok(String::new());
         }
@@ -110,7 +116,7 @@ impl IpamService {
         }
         let attachment =
             Attachment { container_id: key.container_id.to_string(), ifname: key.ifname.to_string() };
-        let deleted = self.links.delete(Doomed { attachment, names }, RELEASE_PATIENCE).await;
+        let deleted = self.links.delete(Doomed { attachment, names }, started, RELEASE_PATIENCE).await;
         deleted.map(Option::unwrap_or_default).map_err(|reason| {
             answer::refusal(
                 "link-not-deleted",
@@ -153,14 +159,9 @@ impl Ipam for IpamService {
         let (sandbox, _) = sandbox(wire.sandbox)?;
         let started = Time::from_ms(wire.started_boottime_ms);
         let key = sandbox.clone();
-        // A DEL of an earlier life, come late: the pool will release nothing, and the link is the present life's. One that
-        // begins after this look finds the DEL ended by its runtime, and then the deletion is not made either.
-        let look = tokio::time::timeout(RELEASE_PATIENCE, self.look(sandbox.clone()));
-        let began = look.await.map_err(|_| slow())?.map_err(gone)?.began;
-        let names =
-            if began.is_some_and(|began| started < began) { Vec::new() } else { wire.host_interfaces };
-        // The link first (design D4): an address whose pod may still be wired is not given back.
-        let link = match self.delete_link(&key, names).await {
+        // The link first (design D4): an address whose pod may still be wired is not given back. A DEL of an earlier life, come
+        // late, takes neither.
+        let link = match self.delete_link(&key, started, wire.host_interfaces).await {
             Ok(link) => link,
             Err(failure) => {
                 let outcome = Some(v1::release_response::Outcome::Failure(failure));

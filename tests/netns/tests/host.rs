@@ -288,6 +288,36 @@ fn links_are_deleted_in_groups_and_only_ours() {
     });
 }
 
+/// The container's next life, with a link of the same name and alias: made while the deletion waits, or there already.
+#[test]
+fn deletion_takes_the_link_it_found_and_no_later_one() {
+    on_stage(|stage| {
+        let mut node = NodeNet::open().expect("sockets");
+        let pods: Vec<_> = (1..=3).map(|n| wired(stage, n)).collect();
+        let all: Vec<Doomed> = pods.iter().map(|(_, wiring)| doomed(wiring)).collect();
+        let ((ns, next), mut asked) = (&pods[0], Vec::new());
+        let told = node.delete_pods_if(&all, &mut |found| {
+            asked.extend_from_slice(found);
+            stage.run(&format!("ip link del {}", next.host_ifname));
+            pod::add(ns.open(), next).expect("wired again");
+            // All are to go; the second has begun another life.
+            Ok(vec![true, false, true])
+        });
+        assert_eq!(asked, [0, 1, 2]);
+        assert!(told.iter().all(Result::is_ok), "{told:?}");
+        let left = stage.run("ip -o link show type veth");
+        assert!(left.contains("enipod1") && left.contains("enipod2") && !left.contains("enipod3"), "{left}");
+        assert!(ns.succeeds("ip link show eth0"));
+        // Nobody can say: nothing is touched. No link: nobody is asked.
+        let told = node.delete_pods_if(&all[..2], &mut |_| Err("the driver is gone".into()));
+        assert!(told.iter().all(Result::is_err), "{told:?}");
+        let told = node.delete_pods_if(&all[2..], &mut |_| Err("the driver is gone".into()));
+        assert!(matches!(told[..], [Ok(None)]), "{told:?}");
+        assert!(node.delete_pods(&all).iter().all(Result::is_ok));
+        assert_eq!(stage.run("ip -o link show type veth"), "");
+    });
+}
+
 /// A link under a name nobody guesses, one whose ADD was killed before it had its alias, and one asked for twice.
 #[test]
 fn links_are_found_by_whose_they_are() {

@@ -67,14 +67,41 @@ impl NodeNet {
     /// A group deletion takes whatever is in the group, so only checked links enter it. Where somebody else's device
     /// carries that number, the links go one by one and that device stays.
     pub fn delete_pods(&mut self, doomed: &[Doomed]) -> Vec<Result<Option<String>, HostError>> {
-        doomed.chunks(GROUP_BATCH_MAX).flat_map(|chunk| self.delete_batch(chunk)).collect()
+        self.delete_pods_if(doomed, &mut |found| Ok(vec![true; found.len()]))
     }
 
-    fn delete_batch(&mut self, doomed: &[Doomed]) -> Vec<Result<Option<String>, HostError>> {
-        let found = match self.locate(doomed) {
+    /// The same where somebody may have changed their mind: once links are found, and before any of them is touched, `still`
+    /// is asked about the positions in `doomed` that have one, and says of each whether it is to go.
+    ///
+    /// *Why in this order*: a container's next life has a link of the same name and alias. One that was there when links were
+    /// looked for has begun when `still` looks; one that came later has another index, by which nothing is deleted.
+    pub fn delete_pods_if(
+        &mut self,
+        doomed: &[Doomed],
+        still: &mut dyn FnMut(&[usize]) -> Result<Vec<bool>, String>,
+    ) -> Vec<Result<Option<String>, HostError>> {
+        let mut answers = Vec::with_capacity(doomed.len());
+        for chunk in doomed.chunks(GROUP_BATCH_MAX) {
+            let first = answers.len();
+            answers.extend(self.delete_batch(chunk, &mut |found| {
+                still(&found.iter().map(|position| first + position).collect::<Vec<_>>())
+            }));
+        }
+        answers
+    }
+
+    fn delete_batch(
+        &mut self,
+        doomed: &[Doomed],
+        still: &mut dyn FnMut(&[usize]) -> Result<Vec<bool>, String>,
+    ) -> Vec<Result<Option<String>, HostError>> {
+        let mut found = match self.locate(doomed) {
             Ok(found) => found,
             Err(error) => return doomed.iter().map(|d| Err(not_found(d, &error))).collect(),
         };
+        if let Err(reason) = spare(&mut found, still) {
+            return doomed.iter().map(|_| Err(HostError::Undecided(reason.clone()))).collect();
+        }
         let links: Vec<(&Link, &Attachment)> =
             found.iter().zip(doomed).filter_map(|(link, d)| Some((link.as_ref()?, &d.attachment))).collect();
         let mut outcomes = self.delete_checked(&links).into_iter();
@@ -166,6 +193,25 @@ fn pod_link(link: Link, addresses: &mut BTreeMap<u32, Vec<IpAddr>>) -> Option<Po
         doomed: link.group == GROUP_BATCH,
         name: link.name,
     })
+}
+
+/// Leaves out what is no longer to go.
+fn spare(
+    found: &mut [Option<Link>],
+    still: &mut dyn FnMut(&[usize]) -> Result<Vec<bool>, String>,
+) -> Result<(), String> {
+    let with_link: Vec<usize> = (0..found.len()).filter(|position| found[*position].is_some()).collect();
+    if with_link.is_empty() {
+        return Ok(());
+    }
+    // What nothing is said about stays.
+    let mut verdicts = still(&with_link)?.into_iter();
+    for position in with_link {
+        if verdicts.next() != Some(true) {
+            found[position] = None;
+        }
+    }
+    Ok(())
 }
 
 fn delete_one(socket: &mut Socket, link: &Link) -> Result<(), HostError> {
