@@ -2,23 +2,32 @@
 //!
 //! *Why CLOCK_BOOTTIME*: it never jumps, counts suspended time, and is the same for every process of a boot (design D5).
 
+use rustix::process::{Pid, getppid};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// When this process started its work.
+/// When this process started its work, and for whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Started {
     /// For deadlines.
     pub instant: Instant,
     /// For the daemon, in milliseconds of CLOCK_BOOTTIME.
     pub boottime_ms: u64,
+    /// The process that asked; `None` where it lives in another pid namespace.
+    parent: Option<Pid>,
 }
 
 impl Started {
     /// Now.
     #[must_use]
     pub fn now() -> Self {
-        Self { instant: Instant::now(), boottime_ms: boottime_ms() }
+        Self { instant: Instant::now(), boottime_ms: boottime_ms(), parent: getppid() }
+    }
+
+    /// Whether the process that asked is still there: without it nobody waits for this verb's end any more.
+    #[must_use]
+    pub fn is_waited_for(self) -> bool {
+        getppid() == self.parent
     }
 
     /// What is left of a time span that began here.

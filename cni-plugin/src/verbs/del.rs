@@ -47,6 +47,12 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
         }
         Err(error) => {
             log.warn("ipamd did not take the release", &[("error", &chain(&error))]);
+            // A runtime that ended while the daemon was waited for may have begun the container's next life meanwhile, with a
+            // link of the same name and alias.
+            if !started.is_waited_for() {
+                let msg = "the runtime that asked is gone; its next DEL ends this";
+                return Err(CniError::new(TRY_AGAIN, msg).because(&error));
+            }
             let teardown = Teardown { attachment: &attachment, host_ifnames: &names };
             alone(call, &teardown)
         }

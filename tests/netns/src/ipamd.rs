@@ -38,6 +38,10 @@ pub struct State {
     pub lose_reply: bool,
     /// Every Release is answered with this.
     pub release_refusal: Option<Failure>,
+    /// How long a Release waits before anything is done.
+    pub release_delay: Duration,
+    /// How many Releases came in.
+    pub releases_asked: usize,
     /// Why EC2 may not agree with what is held.
     pub doubt: Option<Failure>,
     /// What STATUS says.
@@ -76,6 +80,8 @@ impl FakeIpamd {
             delay: Duration::ZERO,
             lose_reply: false,
             release_refusal: None,
+            release_delay: Duration::ZERO,
+            releases_asked: 0,
             doubt: None,
             ready: true,
             released: Vec::new(),
@@ -231,6 +237,14 @@ impl Ipam for Service {
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
         let request = request.into_inner();
+        let delay = {
+            let mut state = self.state();
+            state.releases_asked += 1;
+            state.release_delay
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let outcome = self.state().release(key(request.sandbox)?, request.host_interfaces);
         Ok(Response::new(ReleaseResponse { outcome: Some(outcome) }))
     }

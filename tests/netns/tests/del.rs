@@ -5,6 +5,7 @@ use podwire_netns::{FakeIpamd, Runtime, Stage, kernel_state, on_stage};
 use podwire_proto::v1::Failure;
 use serde_json::{Value, json};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 fn runtime() -> Runtime {
     Runtime::new(env!("CARGO_BIN_EXE_aws-cni-under-test"))
@@ -194,6 +195,38 @@ fn del_refused_by_the_daemon_is_pending() {
         runtime.del(&sandbox).silent();
         assert!(no_pod_links(stage));
         assert_eq!(pending().len(), 1);
+    });
+}
+
+/// A runtime that ended while its DEL waited for a daemon that hangs: the container lives again by the time the plugin gives
+/// up, with a link of the same name and alias.
+#[test]
+fn del_whose_runtime_is_gone_leaves_the_next_life_alone() {
+    on_stage(|stage| {
+        let daemon = FakeIpamd::start(&["10.0.0.101"]);
+        stage.run("ip rule add pref 512 lookup 5120");
+        let mut runtime = runtime();
+        runtime.conf["podwireDelTimeoutMs"] = 1500.into();
+        let earlier = runtime.sandbox(stage, "c1", "web-0");
+        let _ = runtime.add(&earlier).result();
+        daemon.state().release_delay = Duration::from_secs(600);
+        let asks = "exec 3<&0; \"$0\" <&3 3<&- & while [ ! -e /run/asked ]; do sleep 0.05; done";
+        let env = runtime.env("DEL", &earlier);
+        let del = runtime.spawn_by(&["/bin/sh", "-c", asks], &env, &runtime.conf.to_string());
+        let until = Instant::now() + Duration::from_secs(10);
+        while daemon.state().releases_asked == 0 && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        std::fs::write("/run/asked", "").expect("written");
+        earlier.ns.remove();
+        stage.run("while ip link show type veth | grep -q .; do sleep 0.01; done");
+        let again = runtime.sandbox(stage, "c1", "web-0");
+        let result = runtime.add(&again).result();
+        // The plugin holds the pipe: its end is the plugin's.
+        let outcome = wait(del);
+        assert!(outcome.stdout.contains("\"code\":11") && outcome.stdout.contains("is gone"), "{outcome:?}");
+        runtime.check(&again, &result).silent();
+        assert_eq!(pending(), [Value::Null; 0]);
     });
 }
 
