@@ -59,6 +59,7 @@ fn host_failed(msg: &str, error: &HostError) -> CniError {
         | HostError::Family(_)
         | HostError::Setting(_)
         | HostError::Undecided(_)
+        | HostError::LinkStays { .. }
         | HostError::Several(_) => {
             if error.is_transient() {
                 TRY_AGAIN

@@ -45,6 +45,16 @@ pub enum HostError {
         /// The pod's namespace.
         netns: String,
     },
+    /// What failed could not be undone, or it is not known whether there is anything to undo: the host end may still be there,
+    /// and its address stays with it (design D4).
+    #[error("interface {link} could not be removed again")]
+    LinkStays {
+        /// The host end's name.
+        link: String,
+        /// What failed, and why it was not undone.
+        #[source]
+        failure: Box<HostError>,
+    },
     /// A network namespace cannot be used.
     #[error("network namespace {path} cannot be used: {reason}")]
     Netns {
@@ -103,6 +113,7 @@ impl HostError {
                 NetlinkError::Unreadable(_) => false,
             },
             Self::NoDevice { .. } | Self::Undecided(_) => true,
+            Self::LinkStays { failure, .. } => failure.is_transient(),
             Self::Several(errors) => errors.iter().all(Self::is_transient),
             Self::Slot(_)
             | Self::UnknownEni(_)

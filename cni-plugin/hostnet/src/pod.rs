@@ -81,7 +81,8 @@ impl PodNet {
     /// Makes the pod's interface.
     ///
     /// # Errors
-    /// A name is taken, or the kernel refuses; everything this call made has been removed.
+    /// A name is taken, or the kernel refuses. Everything this call made has been removed, except where the error is
+    /// [`HostError::LinkStays`].
     pub fn add(&mut self, wiring: &PodWiring) -> Result<Wired, HostError> {
         plan::check(&wiring.addresses)?;
         let (link, replaced) = self.create(wiring)?;
@@ -94,12 +95,7 @@ impl PodNet {
             Err(error) => {
                 let rules = self.host.batch(rules(wiring).map(|r| rule::delete(&r)).collect());
                 let rules = rules.map(drop).during(|| format!("remove the rules of {} again", link.name));
-                let undone = match self.host.request(link::delete(Key::Index(link.index))) {
-                    Err(left) if left.is_absent() => Ok(Vec::new()),
-                    done => done,
-                };
-                let undone = undone.during(|| format!("remove {} again", link.name));
-                Err(both(both(error, undone.err()), rules.err()))
+                Err(self.take_back(&link, both(error, rules.err())))
             }
         }
     }
@@ -126,6 +122,10 @@ impl PodNet {
         }
         match self.try_create(wiring)? {
             Created::Made(link) => Ok((link, true)),
+            // Another ADD for this attachment, which replaced the same leftover a moment before: the address is that one's.
+            Created::NameTaken(link) if belongs(&link, &wiring.attachment) => {
+                Err(taken_in(&self.netns, ifname))
+            }
             Created::NameTaken(link) => {
                 Err(HostError::Foreign { name: link.name, owner: "another ADD for the same pod".into() })
             }
@@ -143,7 +143,17 @@ impl PodNet {
         };
         let batch = vec![link::create_veth(&pair), link::get(Key::Name(&wiring.host_ifname))];
         let action = || format!("make the veth pair {} and {}", wiring.host_ifname, wiring.attachment.ifname);
-        let answers = self.host.batch(batch).during(action)?;
+        let answers = match self.host.batch(batch).during(action) {
+            Ok(answers) => answers,
+            // Perhaps it was made. It is not deleted: it may as well be another ADD's for this attachment.
+            Err(unknown) => {
+                return Err(match self.look_again(wiring) {
+                    Ok(Some(link)) => link_stays(&link.name, unknown),
+                    Ok(None) => unknown,
+                    Err(unseen) => link_stays(&wiring.host_ifname, both(unknown, Some(unseen))),
+                });
+            }
+        };
         let [made, read] = <[Answer; 2]>::try_from(answers)
             .map_err(|_| NetlinkError::Unreadable("a veth request"))
             .during(action)?;
@@ -151,19 +161,38 @@ impl PodNet {
         match (made.verdict, found) {
             (Ok(()), Some(link)) => Ok(Created::Made(link)),
             (Ok(()), None) => {
-                // Made by the same batch a moment ago, so the name is still ours.
-                let name = link::delete(Key::Name(&wiring.host_ifname));
-                let undone =
-                    self.host.request(name).during(|| format!("remove {} again", wiring.host_ifname));
                 let source = read.verdict.err().unwrap_or(NetlinkError::Unreadable("a link query"));
                 let unread = HostError::Kernel { action: action(), source };
-                Err(both(unread, undone.err()))
+                Err(match self.look_again(wiring) {
+                    // Made by the same batch a moment ago: it is no other ADD's.
+                    Ok(Some(link)) => self.take_back(&link, unread),
+                    Ok(None) => unread,
+                    Err(unseen) => link_stays(&wiring.host_ifname, both(unread, Some(unseen))),
+                })
             }
             (Err(error), Some(link)) if error.errno() == Some(Errno::EXIST) => Ok(Created::NameTaken(link)),
             (Err(error), None) if error.errno() == Some(Errno::EXIST) => {
                 Err(taken_in(&self.netns, &wiring.attachment.ifname))
             }
             (Err(error), _) => Err(error).during(action),
+        }
+    }
+
+    /// The host end of a pair that may have been made, and of which the index is not known.
+    fn look_again(&mut self, wiring: &PodWiring) -> Result<Option<Link>, HostError> {
+        let found = find(&mut self.host, Key::Name(&wiring.host_ifname))?;
+        Ok(found.filter(|link| belongs(link, &wiring.attachment)))
+    }
+
+    /// Deletes the pair that this call made, because of `failure`. Returns what to tell.
+    fn take_back(&mut self, link: &Link, failure: HostError) -> HostError {
+        match self.host.request(link::delete(Key::Index(link.index))) {
+            Ok(_) => failure,
+            Err(left) if left.is_absent() => failure,
+            Err(left) => {
+                let left = Err::<(), _>(left).during(|| format!("remove {} again", link.name));
+                link_stays(&link.name, both(failure, left.err()))
+            }
         }
     }
 
@@ -206,6 +235,10 @@ fn both(error: HostError, undo: Option<HostError>) -> HostError {
         None => error,
         Some(undo) => HostError::Several(vec![error, undo]),
     }
+}
+
+fn link_stays(link: &str, failure: HostError) -> HostError {
+    HostError::LinkStays { link: link.to_owned(), failure: Box::new(failure) }
 }
 
 fn taken_in(netns: &Netns, ifname: &str) -> HostError {

@@ -8,6 +8,8 @@ mod active {
 
     thread_local! {
         static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+        static FOR_GOOD: Cell<bool> = const { Cell::new(false) };
+        static ANSWERS: Cell<Option<u32>> = const { Cell::new(None) };
         static INTERRUPTED: Cell<u32> = const { Cell::new(0) };
         // `None` until a test asks: a daemon built in one go with the tests carries this code too, and must not grow.
         static SENT: RefCell<Option<Vec<(u16, bool)>>> = const { RefCell::new(None) };
@@ -16,6 +18,24 @@ mod active {
     /// Lets `good` messages pass and has the kernel refuse the next one; `None` disturbs nothing.
     pub fn refuse_after(good: Option<u32>) {
         LEFT.set(good);
+        FOR_GOOD.set(false);
+    }
+
+    /// Lets `good` messages pass and has the kernel refuse all further ones.
+    pub fn refuse_from(good: u32) {
+        LEFT.set(Some(good));
+        FOR_GOOD.set(true);
+    }
+
+    /// Lets `good` batches be answered and loses the answers to the next one, which the kernel carries out.
+    pub fn lose_answers_after(good: Option<u32>) {
+        ANSWERS.set(good);
+    }
+
+    pub(crate) fn loses_answers() -> bool {
+        let left = ANSWERS.get();
+        ANSWERS.set(left.and_then(|n| n.checked_sub(1)));
+        left == Some(0)
     }
 
     /// Has the next `times` lists look as if changes had interrupted them.
@@ -41,15 +61,18 @@ mod active {
 
     pub(crate) fn refuses() -> bool {
         let left = LEFT.get();
-        LEFT.set(left.and_then(|n| n.checked_sub(1)));
-        left == Some(0)
+        let refuses = left == Some(0);
+        if !(refuses && FOR_GOOD.get()) {
+            LEFT.set(left.and_then(|n| n.checked_sub(1)));
+        }
+        refuses
     }
 }
 
 #[cfg(feature = "probe")]
-pub use active::{interrupt_lists, refuse_after, sent};
+pub use active::{interrupt_lists, lose_answers_after, refuse_after, refuse_from, sent};
 #[cfg(feature = "probe")]
-pub(crate) use active::{interrupts, note, refuses};
+pub(crate) use active::{interrupts, loses_answers, note, refuses};
 
 #[cfg(not(feature = "probe"))]
 pub(crate) fn note(_kind: u16, _list: bool) {}
@@ -61,5 +84,10 @@ pub(crate) fn refuses() -> bool {
 
 #[cfg(not(feature = "probe"))]
 pub(crate) fn interrupts() -> bool {
+    false
+}
+
+#[cfg(not(feature = "probe"))]
+pub(crate) fn loses_answers() -> bool {
     false
 }

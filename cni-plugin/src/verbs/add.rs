@@ -78,8 +78,9 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<Wired, CniError> {
         }
         Err(error) => {
             // An interface that was not there when we looked is another ADD's for this attachment, which the runtime must
-            // not run at once (P-18). The address is that one's now.
-            if !matches!(error, HostError::InterfaceTaken { .. }) {
+            // not run at once (P-18). The address is that one's now. That of a link which stays, stays with it (design D4):
+            // the DEL that follows a failed ADD takes both.
+            if !matches!(error, HostError::InterfaceTaken { .. } | HostError::LinkStays { .. }) {
                 undo.release(&mut daemon, log);
             }
             Err(host_failed("cannot wire the pod", &error))

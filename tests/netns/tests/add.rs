@@ -241,6 +241,29 @@ fn add_failing_to_wire_gives_everything_back() {
     });
 }
 
+/// D4: the wiring fails, and so does taking it back: the address stays with the link, and DEL takes both.
+#[test]
+fn add_that_cannot_take_its_link_back_keeps_the_address() {
+    on_stage(|stage| {
+        let daemon = FakeIpamd::start(&["10.0.0.101"]);
+        let runtime = runtime();
+        let before = kernel_state(stage);
+        let sandbox = runtime.sandbox(stage, "c1", "sample-pod");
+        // A look, the pair, the pod's half pass; the host's half is refused, and then the deletion.
+        let inject = "inject=sendto:error=ENOBUFS:when=4+";
+        let by = ["/usr/bin/strace", "-qq", "-o", "/run/trace", "-e", "trace=sendto", "-e", inject];
+        let child = runtime.spawn_by(&by, &runtime.env("ADD", &sandbox), &runtime.conf.to_string());
+        let error = podwire_netns::runtime::wait(child).error();
+        assert!(stage.succeeds("ip link show enicc21c2d7785"), "{error}");
+        assert_eq!((daemon.state().releases_asked, pending()), (0, 0), "{error}");
+        assert!(error["details"].as_str().is_some_and(|d| d.contains("removed again")), "{error}");
+        assert!(daemon.address_of("c1").is_some());
+        runtime.del(&sandbox).silent();
+        assert_eq!(kernel_state(stage), before);
+        assert!(daemon.state().held.is_empty());
+    });
+}
+
 /// Rollback undoes only what this call made: an allocation from before stays.
 #[test]
 fn add_failing_to_wire_keeps_an_older_allocation() {

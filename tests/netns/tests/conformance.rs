@@ -1,10 +1,12 @@
 //! CNI 1.1 by the letter, where it is not about one verb's work alone. Requirement ids are those of the conformance list;
 //! tests/tidy checks that each has a test.
 
+use podwire_hostnet::{Attachment, host_ifname, mac_text};
 use podwire_netns::{FakeIpamd, Runtime, Stage, kernel_state, on_stage};
 use podwire_proto::v1::Failure;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -110,6 +112,32 @@ fn two_operations_at_once_for_one_container_leave_one_pod_or_none() {
             assert_eq!(kernel_state(stage), before);
             assert!(!sandbox.ns.succeeds("ip link show eth0"));
             assert!(daemon.state().held.is_empty(), "{:?}", daemon.state().held);
+        }
+    });
+}
+
+/// The same over a link that an earlier ADD left half made: one of the two replaces it, the address is that one's.
+#[test]
+fn two_adds_at_once_over_a_leftover_link_leave_the_winner_its_address() {
+    on_stage(|stage| {
+        let daemon = FakeIpamd::start(&["10.0.0.101"]);
+        let runtime = runtime();
+        for round in 0..12 {
+            let sandbox = runtime.sandbox(stage, &format!("c{round}"), "web-0");
+            let attachment = Attachment { container_id: sandbox.id.clone(), ifname: "eth0".into() };
+            let (name, mac) =
+                (host_ifname("eni", "default", "web-0", &attachment), mac_text(&attachment.host_mac()));
+            stage.run(&format!("ip link add {name} address {mac} type veth peer name gone"));
+            // Both look while the daemon takes its time, and wire at the same moment.
+            daemon.state().delay = Duration::from_millis(50);
+            let add = || runtime.spawn(&runtime.env("ADD", &sandbox), &runtime.conf.to_string());
+            let adds = [add(), add()].map(podwire_netns::runtime::wait);
+            let wired = adds.iter().filter(|outcome| outcome.exit == Some(0)).count();
+            assert_eq!(wired, 1, "{adds:?}");
+            assert!(daemon.address_of(&sandbox.id).is_some(), "round {round}: {adds:?}");
+            runtime.del(&sandbox).silent();
+            assert!(daemon.state().held.is_empty());
+            sandbox.ns.remove();
         }
     });
 }

@@ -44,6 +44,54 @@ fn add_refused_at_any_step_leaves_nothing() {
     });
 }
 
+/// D4: where the kernel refuses the undoing as well, it is told that the link stays; and it is told only then.
+#[test]
+fn add_that_cannot_be_undone_says_that_its_link_stays() {
+    on_stage(|stage| {
+        let mut stayed = 0;
+        for refused in 0.. {
+            let ns = stage.netns("pod");
+            probe::refuse_from(refused);
+            let outcome = pod::add(ns.open(), &wiring("c1"));
+            probe::refuse_after(None);
+            let is_there = stage.succeeds("ip link show enicc21c2d7785");
+            let told = matches!(&outcome, Err(HostError::LinkStays { link, .. }) if link == "enicc21c2d7785");
+            ns.remove();
+            if outcome.is_ok() {
+                break;
+            }
+            assert_eq!(told, is_there, "from message {refused} on: {outcome:?}");
+            stayed += u32::from(told);
+            stage.run("ip link del enicc21c2d7785 2>/dev/null || true");
+        }
+        assert!(stayed >= 9, "only {stayed} times a link stayed");
+    });
+}
+
+/// The same where what the kernel says gets lost: what it did is done.
+#[test]
+fn add_that_lost_an_answer_says_whether_its_link_stays() {
+    on_stage(|stage| {
+        let mut stayed = Vec::new();
+        for lost in 0.. {
+            let ns = stage.netns("pod");
+            probe::lose_answers_after(Some(lost));
+            let outcome = pod::add(ns.open(), &wiring("c1"));
+            probe::lose_answers_after(None);
+            let is_there = stage.succeeds("ip link show enicc21c2d7785");
+            ns.remove();
+            if outcome.is_ok() {
+                break;
+            }
+            let told = matches!(&outcome, Err(HostError::LinkStays { link, .. }) if link == "enicc21c2d7785");
+            assert_eq!(told, is_there, "answer {lost}: {outcome:?}");
+            stayed.extend(told.then_some(lost));
+            stage.run("ip link del enicc21c2d7785 2>/dev/null || true");
+        }
+        assert_eq!(stayed, [1], "after a look at the pod, the pair");
+    });
+}
+
 /// The same for DEL: what failed can be repeated.
 #[test]
 fn del_refused_at_any_step_can_be_repeated() {
