@@ -1,16 +1,16 @@
-//! GC: takes away what the runtime no longer lists, the kernel first, then the addresses (design D4).
+//! GC: ends what the runtime no longer lists.
 //!
-//! The daemon says what its ledger holds beyond the list; the plugin takes the interfaces of those away; then the daemon
-//! releases them. What cannot be taken away keeps its address and is told at the end (G-04).
+//! The daemon says what its ledger holds beyond the list; then exactly that is released, one after the other and each as by a
+//! DEL that started with this GC: the link first, then the address (design D4), nothing of a life that began later. What cannot
+//! be released is told at the end (G-04).
 
 use super::Call;
-use crate::cni::error::{CniError, DATAPATH, TRY_AGAIN};
+use crate::cni::error::{CniError, TRY_AGAIN};
 use crate::cni::netconf::ValidAttachment;
 use crate::daemon::{self, Daemon};
 use crate::log::Log;
-use podwire_hostnet::pod::{self, Teardown};
-use podwire_hostnet::{Attachment, NodeNet, PodLink, chain};
-use podwire_proto::v1::{CollectRequest, Sandbox};
+use podwire_hostnet::{Attachment, NodeNet, PodLink, chain, host_ifname};
+use podwire_proto::v1::{CollectRequest, Pod, ReleaseRequest, Sandbox};
 
 /// A GC that would take the interfaces of this many running pods, and of more than half of the network's, is a runtime
 /// that has lost its memory rather than pods that have died (G-12). *Source*: our choice.
@@ -28,7 +28,7 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
         ifname: one.ifname.clone(),
         network: conf.name.clone(),
     };
-    let mut request = CollectRequest {
+    let request = CollectRequest {
         network: conf.name.clone(),
         valid: valid.iter().map(sandbox).collect(),
         started_boottime_ms: started.boottime_ms,
@@ -40,21 +40,18 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
     let dead = daemon.collect(&request, left()).map_err(refused)?;
     let links = links_of(&dead.collected)?;
     let held = usize::try_from(dead.held).unwrap_or(usize::MAX);
-    if links.len() >= LIVING_MIN && links.len().saturating_mul(2) > held {
-        return Err(too_many(&links, held));
+    // What waits for its deletion already is no running pod's.
+    let living: Vec<&PodLink> = links.iter().filter(|link| !link.doomed).collect();
+    if living.len() >= LIVING_MIN && living.len().saturating_mul(2) > held {
+        return Err(too_many(&living, held));
     }
-    let failures = take_away(&links, &mut request, log);
-    request.dry_run = false;
-    let collected = daemon.collect(&request, left()).map_err(refused)?.collected;
-    for one in &collected {
-        let reason = "the runtime no longer lists it";
-        log.info("collected", &[("sandbox", &one.container_id), ("ifname", &one.ifname), ("reason", reason)]);
-    }
-    log.info("GC done", &[("valid", &valid.len().to_string()), ("collected", &collected.len().to_string())]);
+    let failures = release(call, &mut daemon, &dead.collected, &links, log);
+    let collected = dead.collected.len() - failures.len();
+    log.info("GC done", &[("valid", &valid.len().to_string()), ("collected", &collected.to_string())]);
     if failures.is_empty() {
         return Ok(());
     }
-    Err(CniError::new(DATAPATH, "some interfaces could not be taken away").details(failures.join("; ")))
+    Err(CniError::new(TRY_AGAIN, "some attachments could not be collected").details(failures.join("; ")))
 }
 
 /// The host links of these attachments. A link's own mark says whose it is.
@@ -66,10 +63,10 @@ fn links_of(dead: &[Sandbox]) -> Result<Vec<PodLink>, CniError> {
     let links = NodeNet::open().and_then(|mut net| net.pods()).map_err(failed)?;
     let is_dead =
         |a: &Attachment| dead.iter().any(|s| s.container_id == a.container_id && s.ifname == a.ifname);
-    Ok(links.into_iter().filter(|link| !link.doomed && is_dead(&link.attachment)).collect())
+    Ok(links.into_iter().filter(|link| is_dead(&link.attachment)).collect())
 }
 
-fn too_many(links: &[PodLink], held: usize) -> CniError {
+fn too_many(links: &[&PodLink], held: usize) -> CniError {
     let names: Vec<&str> = links.iter().map(|l| l.attachment.container_id.as_str()).collect();
     CniError::new(TRY_AGAIN, "refused to collect most of the running pods").details(format!(
         "{} of {held} attachments are not listed by the runtime although their namespaces live: {}; has the runtime lost its state?",
@@ -78,23 +75,37 @@ fn too_many(links: &[PodLink], held: usize) -> CniError {
     ))
 }
 
-/// Takes the links away. One that stays is listed as valid from then on: its address is not free.
-fn take_away(links: &[PodLink], request: &mut CollectRequest, log: &mut Log) -> Vec<String> {
+/// Releases the dead one by one; returns what could not be.
+///
+/// *Why not all in one call*: the daemon would decide anew, and take an ADD with it that was only waiting when it was asked.
+fn release(
+    call: &Call<'_>,
+    daemon: &mut Daemon,
+    dead: &[Sandbox],
+    links: &[PodLink],
+    log: &mut Log,
+) -> Vec<String> {
+    let Call { conf, started, .. } = *call;
     let mut failures = Vec::new();
-    for link in links {
-        let names = std::slice::from_ref(&link.name);
-        let teardown = Teardown { attachment: &link.attachment, host_ifnames: names };
-        let deleted = pod::delete_own(&teardown);
-        if deleted.is_err() {
-            request.valid.push(Sandbox {
-                container_id: link.attachment.container_id.clone(),
-                ifname: link.attachment.ifname.clone(),
-                network: request.network.clone(),
-            });
-        }
-        if let Err(error) = deleted.and_then(|gone| gone.rules) {
-            log.error("cannot take the interface away", &[("link", &link.name), ("error", &chain(&error))]);
-            failures.push(format!("{}: {}", link.name, chain(&error)));
+    for one in dead {
+        let attachment = Attachment { container_id: one.container_id.clone(), ifname: one.ifname.clone() };
+        let own = links.iter().filter(|link| link.attachment == attachment).map(|link| link.name.clone());
+        // A name that nothing has makes the daemon look for a link all the same: one may have been made just now.
+        let unmarked = host_ifname(&conf.veth_prefix, "", "", &attachment);
+        let request = ReleaseRequest {
+            sandbox: Some(one.clone()),
+            pod: Some(Pod::default()),
+            started_boottime_ms: started.boottime_ms,
+            host_interfaces: own.chain([unmarked]).collect(),
+        };
+        let who = [("sandbox", one.container_id.as_str()), ("ifname", one.ifname.as_str())];
+        match daemon.release(&request, started.left(conf.deadlines.del)) {
+            Ok(_) => log.info("collected", &[who[0], who[1], ("reason", "the runtime no longer lists it")]),
+            Err(error) => {
+                let reason = chain(&error);
+                log.error("cannot collect", &[who[0], who[1], ("error", &reason)]);
+                failures.push(format!("{}/{}: {reason}", one.container_id, one.ifname));
+            }
         }
     }
     failures

@@ -42,6 +42,8 @@ pub struct State {
     pub release_delay: Duration,
     /// How many Releases came in.
     pub releases_asked: usize,
+    /// Gets its address right after the next Collect has been answered: an ADD that was only waiting.
+    pub late: Option<(Key, IpAddr)>,
     /// Why EC2 may not agree with what is held.
     pub doubt: Option<Failure>,
     /// What STATUS says.
@@ -82,6 +84,7 @@ impl FakeIpamd {
             release_refusal: None,
             release_delay: Duration::ZERO,
             releases_asked: 0,
+            late: None,
             doubt: None,
             ready: true,
             released: Vec::new(),
@@ -187,8 +190,13 @@ impl State {
     }
 
     fn release(&mut self, key: Key, names: Vec<String>) -> release_response::Outcome {
-        if let Some(refusal) = &self.release_refusal {
-            return release_response::Outcome::Failure(refusal.clone());
+        // As the real daemon: what its ledger refuses it refuses when the link is gone.
+        let (before, after) = match self.release_refusal.clone() {
+            Some(refusal) if refusal.cause == "link-not-deleted" => (Some(refusal), None),
+            other => (None, other),
+        };
+        if let Some(refusal) = before {
+            return release_response::Outcome::Failure(refusal);
         }
         let attachment = Attachment { container_id: key.1.clone(), ifname: key.2.clone() };
         let doomed: Vec<Doomed> = Some(names)
@@ -205,6 +213,9 @@ impl State {
                 return release_response::Outcome::Failure(Failure { cause, message, retry: true });
             }
         };
+        if let Some(refusal) = after {
+            return release_response::Outcome::Failure(refusal);
+        }
         let addresses: Vec<IpAddr> = self.held.remove(&key).into_iter().collect();
         self.free.extend(&addresses);
         self.released.push((key, link.clone()));
@@ -274,6 +285,9 @@ impl Ipam for Service {
             .into_iter()
             .map(|(network, container_id, ifname)| Sandbox { container_id, ifname, network })
             .collect();
+        if let Some((key, address)) = state.late.take() {
+            state.held.insert(key, address);
+        }
         let held = u32::try_from(held).expect("few");
         Ok(Response::new(CollectResponse { collected, failure: None, held }))
     }

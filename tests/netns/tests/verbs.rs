@@ -1,6 +1,7 @@
 //! VERSION, STATUS, GC, CHECK, and input no verb should get.
 
 use podwire_netns::{FakeIpamd, Runtime, kernel_state, on_stage};
+use podwire_proto::v1::Failure;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,61 @@ fn gc_collects_what_is_not_listed() {
         }
         runtime.general("GC", &runtime.conf_with("cni.dev/valid-attachments", json!([]))).silent();
         assert_eq!(daemon.state().held.len(), 1, "the other network's stays");
+    });
+}
+
+/// G-09: an ADD that was only waiting while GC asked what to collect is not collected.
+#[test]
+fn gc_takes_nothing_but_what_it_was_told() {
+    on_stage(|stage| {
+        let daemon = FakeIpamd::start(&["10.0.0.101"]);
+        let runtime = runtime();
+        let lose = runtime.sandbox(stage, "lose", "p");
+        let _ = runtime.add(&lose).result();
+        let waiting = ("aws-cni".into(), "waiting".into(), "eth0".into());
+        daemon.state().late = Some((waiting, [10, 0, 0, 102].into()));
+        runtime.general("GC", &runtime.conf_with("cni.dev/valid-attachments", json!([]))).silent();
+        let held: Vec<String> = daemon.state().held.keys().map(|k| k.1.clone()).collect();
+        assert_eq!(held, ["waiting"]);
+        assert!(!lose.ns.succeeds("ip link show eth0"));
+    });
+}
+
+/// D4: a link that a killed daemon left waiting for its deletion goes before its address.
+#[test]
+fn gc_takes_a_link_that_waits_for_its_deletion() {
+    on_stage(|stage| {
+        let daemon = FakeIpamd::start(&["10.0.0.101"]);
+        let runtime = runtime();
+        let lose = runtime.sandbox(stage, "lose", "p");
+        let result = runtime.add(&lose).result();
+        let link = result["interfaces"][0]["name"].as_str().expect("a name");
+        stage.run(&format!("ip link set {link} group 1886846978"));
+        runtime.general("GC", &runtime.conf_with("cni.dev/valid-attachments", json!([]))).silent();
+        assert!(!stage.succeeds(&format!("ip link show {link}")));
+        assert!(daemon.state().held.is_empty());
+    });
+}
+
+/// G-04: each failure is told, and keeps nothing else from being collected.
+#[test]
+fn gc_tells_what_could_not_be_collected() {
+    on_stage(|stage| {
+        let daemon = FakeIpamd::start(&["10.0.0.101", "10.0.0.102"]);
+        let runtime = runtime();
+        for id in ["a", "b"] {
+            let _ = runtime.add(&runtime.sandbox(stage, id, id)).result();
+        }
+        let refusal =
+            Failure { cause: "link-not-deleted".into(), message: "not permitted".into(), retry: true };
+        daemon.state().release_refusal = Some(refusal);
+        let conf = runtime.conf_with("cni.dev/valid-attachments", json!([]));
+        let error = runtime.general("GC", &conf).error();
+        let details = error["details"].as_str().expect("details");
+        assert!(details.contains("a/eth0: not permitted") && details.contains("b/eth0"), "{error}");
+        assert_eq!(error["code"], 11);
+        assert_eq!(daemon.state().releases_asked, 2);
+        assert_eq!(daemon.state().held.len(), 2);
     });
 }
 
