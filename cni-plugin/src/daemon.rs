@@ -23,6 +23,8 @@ use transport::{CallError, Connection};
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause before connecting again. *Source*: our choice: what a restart of the daemon costs an ADD on top.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// The cause of a daemon that ends: its successor will answer. *Source*: `podwire_pool::Cause::name`.
+const STOPPING: &str = "stopping";
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,8 @@ impl DaemonError {
                 status.code(),
                 Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::Unknown
             ),
-            Self::Unknown { .. } | Self::Refused(_) => false,
+            Self::Refused(failure) => failure.cause == STOPPING,
+            Self::Unknown { .. } => false,
         }
     }
 
@@ -251,6 +254,9 @@ mod tests {
         assert!(DaemonError::Late(Duration::ZERO).is_away());
         assert!(DaemonError::Lost(CallError::Closed.into()).is_away());
         assert!(!DaemonError::Call(Box::new(Status::invalid_argument("no"))).is_away());
+        let refused =
+            |cause: &str| DaemonError::Refused(Failure { cause: cause.into(), ..Failure::default() });
+        assert!(refused("stopping").is_away() && !refused("node-full").is_away());
         assert_eq!(DaemonError::Call(Box::new(Status::unimplemented("no"))).to_cni("x").code, PROTOCOL);
     }
 }

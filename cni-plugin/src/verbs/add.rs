@@ -123,12 +123,24 @@ fn allocate(
     let Call { invocation, conf, started } = *call;
     let deadlines = &conf.deadlines;
     let left = || started.left(deadlines.add).saturating_sub(RESERVE.min(deadlines.add / 10));
+    // A request that was lost may have been given an address all the same.
+    let leave_behind = |log: &mut Log| {
+        Undo::of(call, &Allocation { is_new: true, ..Allocation::default() }).leave_behind(log);
+    };
+    let mut asked = false;
     loop {
-        let patience = started.left(deadlines.connect).min(left());
-        let mut daemon = match greeted.take() {
-            Some(daemon) => daemon,
-            None => Daemon::connect(patience).map_err(|e| crate::daemon::away(&e))?,
-        };
+        // Counted anew: a restart may come when the ADD has waited long for its address.
+        let mut daemon =
+            match greeted.take().map_or_else(|| Daemon::connect(deadlines.connect.min(left())), Ok) {
+                Ok(daemon) => daemon,
+                Err(error) => {
+                    if asked {
+                        leave_behind(log);
+                    }
+                    return Err(crate::daemon::away(&error));
+                }
+            };
+        asked = true;
         let patience = left();
         let request = AllocateRequest {
             sandbox: Some(attach::sandbox(invocation, conf)),
@@ -146,9 +158,7 @@ fn allocate(
             }
             Err(error) => {
                 if error.is_away() {
-                    // It may have given an address all the same.
-                    let pending = Undo::of(call, &Allocation { is_new: true, ..Allocation::default() });
-                    pending.leave_behind(log);
+                    leave_behind(log);
                 }
                 return Err(error.to_cni("no address for the pod"));
             }

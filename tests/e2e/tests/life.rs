@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use podwire_e2e::binaries::Binaries;
-use podwire_e2e::daemon::{CONFLIST, Daemon, SOCKET, status_of, wait_for};
+use podwire_e2e::daemon::{CONFLIST, Daemon, SOCKET, client_of, status_of, wait_for};
 use podwire_e2e::pod::{self, Pod};
 use podwire_e2e::proof;
 use podwire_e2e::runtime;
 use podwire_e2e::scene::{Mode, READY, Worker, delete};
+use podwire_proto::v1::ExplainRequest;
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -175,6 +176,37 @@ fn second_add_of_a_running_pod_fails_and_changes_nothing() {
     pods[0].check().expect("CHECK still passes");
     pods[0].ping(pods[1].address).expect("the pod still talks");
     assert_eq!(ask(status_of(&worker.node)).allocated, 2);
+}
+
+/// D23: an ADD that waits on a full node for an address to cool lives through a graceful restart.
+#[test]
+fn add_that_waits_for_an_address_survives_a_graceful_restart() {
+    let lab = lab("waiting");
+    // Two ENIs with two addresses each, one of them the ENI's own: two pods.
+    let spec = NodeSpec::new("n1").of_type("t3.nano");
+    let binaries = Binaries::find().expect("binaries");
+    let Worker { node, daemon, .. } =
+        Worker::start(&lab, &binaries, spec, Mode::Secondary, &[]).expect("a ready node");
+    let pods = [pod::add(&node, "pod-0"), pod::add(&node, "pod-1")].map(|pod| pod.expect("a pod"));
+    delete(&pods).expect("DEL");
+    std::thread::scope(|scope| {
+        let add = scope.spawn(|| pod::add(&node, "late"));
+        wait_for(PATIENCE, "the ADD to wait", || {
+            let status = ask(async {
+                let mut client = client_of(&node).await?;
+                Ok(client.explain(ExplainRequest {}).await?.into_inner())
+            });
+            Ok((!status.waiting.is_empty()).then_some(()))
+        })
+        .expect("it waits");
+        daemon.stop(PATIENCE).expect("a graceful stop");
+        let settings = [Mode::Secondary.setting()];
+        let mut next = Daemon::start(&node, &binaries, &settings).expect("a daemon");
+        let ready = next.wait_ready(READY);
+        let added = add.join().expect("a thread");
+        ready.expect("ready");
+        added.expect("ADD").check().expect("CHECK");
+    });
 }
 
 /// Only root gets in (design D25).
