@@ -13,7 +13,7 @@ use podwire_e2e::pod::Pod;
 use podwire_e2e::proof;
 use podwire_e2e::runtime::{self, Attachment};
 use podwire_e2e::scene::{Mode, READY, delete};
-use serde_json::Value;
+use serde_json::{Value, json};
 use vpcsim::cloud::InstanceId;
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 use vpcsim::node::Node;
@@ -106,16 +106,34 @@ fn held(store: &Store) -> BTreeSet<Ipv4Addr> {
     store.entries.iter().map(|entry| entry.ipv4).collect()
 }
 
-/// DEL of a pod of the incumbent's, by our plugin, as the runtime calls it.
-fn del(node: &Node, pod: &OldPod) {
-    let attachment = Attachment {
+fn attachment(pod: &OldPod) -> Attachment {
+    Attachment {
         container_id: pod.entry.container.clone(),
         netns: format!("/run/netns/{}", pod.netns.name()),
         ifname: "eth0".into(),
         pod: pod.entry.pod.clone(),
-    };
+    }
+}
+
+/// CHECK of a pod of the incumbent's, by our plugin, with the incumbent's result.
+fn check(node: &Node, pod: &OldPod) {
+    let (attachment, (namespace, name)) = (attachment(pod), &pod.entry.pod);
+    let result = json!({
+        "cniVersion": "1.0.0",
+        "interfaces": [
+            { "name": incumbent::host_veth(namespace, name) },
+            { "name": "eth0", "sandbox": attachment.netns },
+        ],
+        "ips": [{ "address": format!("{}/32", pod.entry.ipv4), "interface": 1 }],
+    });
+    let conf = runtime::netconf(node, "1.0.0", Some(&result)).expect("a conflist");
+    runtime::execute(node, "CHECK", &attachment, &conf).expect("executed").result().expect("CHECK");
+}
+
+/// DEL of a pod of the incumbent's, by our plugin, as the runtime calls it.
+fn del(node: &Node, pod: &OldPod) {
     let conf = runtime::netconf(node, "1.0.0", None).expect("a conflist");
-    runtime::execute(node, "DEL", &attachment, &conf).expect("executed").result().expect("DEL");
+    runtime::execute(node, "DEL", &attachment(pod), &conf).expect("executed").result().expect("DEL");
     node.del_netns(pod.netns.name()).expect("removed");
 }
 
@@ -148,6 +166,7 @@ fn node_goes_from_the_incumbent_to_podwire_and_back() {
     ping(&old[0], new[0].address);
     new[1].ping(old[1].entry.ipv4).expect("new reaches old");
     ping(&old[2], old[3].entry.ipv4);
+    old.iter().for_each(|pod| check(&node, pod));
     let lag = mirrored(&lab, &node, &all);
     assert!(lag < Duration::from_millis(1_500), "the mirror lags {lag:?}");
     let file: Value =

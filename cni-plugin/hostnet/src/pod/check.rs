@@ -21,16 +21,31 @@ use std::net::IpAddr;
 /// The kernel cannot be asked.
 pub fn check(net: &mut PodNet, wiring: &PodWiring, pod_mac: Option<&str>) -> Result<Vec<String>, HostError> {
     let mut differences = Vec::new();
-    host_side(&mut net.host, wiring, &mut differences)?;
-    pod_side(&mut net.pod, wiring, pod_mac, &mut differences)?;
+    let host_mac = host_side(&mut net.host, wiring, &mut differences)?;
+    // A pod taken over from the incumbent has a host end that has another MAC than ours would have.
+    let macs = Macs { pod: pod_mac, gateway: host_mac.unwrap_or_else(|| wiring.attachment.host_mac()) };
+    pod_side(&mut net.pod, wiring, &macs, &mut differences)?;
     Ok(differences)
 }
 
-fn host_side(host: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String>) -> Result<(), HostError> {
+/// The MACs that are wanted in the pod.
+struct Macs<'a> {
+    /// Its own, where known.
+    pod: Option<&'a str>,
+    /// That of the host end, which is the gateway's.
+    gateway: [u8; 6],
+}
+
+/// Returns the host end's MAC.
+fn host_side(
+    host: &mut Socket,
+    wiring: &PodWiring,
+    differences: &mut Vec<String>,
+) -> Result<Option<[u8; 6]>, HostError> {
     let name = &wiring.host_ifname;
     let Some(link) = find(host, Key::Name(name))? else {
         differences.push(format!("host interface {name} is missing"));
-        return Ok(());
+        return Ok(None);
     };
     let alias = wiring.attachment.alias();
     if link.alias != alias {
@@ -57,13 +72,13 @@ fn host_side(host: &mut Socket, wiring: &PodWiring, differences: &mut Vec<String
     for wanted in super::rules(wiring).chain(shared).filter(|r| !present.contains(r)) {
         differences.push(format!("rule {wanted} is missing"));
     }
-    Ok(())
+    Ok(link.mac)
 }
 
 fn pod_side(
     pod: &mut Socket,
     wiring: &PodWiring,
-    mac: Option<&str>,
+    macs: &Macs<'_>,
     differences: &mut Vec<String>,
 ) -> Result<(), HostError> {
     let name = &wiring.attachment.ifname;
@@ -75,7 +90,7 @@ fn pod_side(
         differences.push(format!("interface {name} is down"));
     }
     let present = link.mac.as_ref().map(mac_text);
-    if let (Some(wanted), Some(present)) = (mac, &present)
+    if let (Some(wanted), Some(present)) = (macs.pod, &present)
         && !wanted.eq_ignore_ascii_case(present)
     {
         differences.push(format!("interface {name} has MAC {present} instead of {wanted}"));
@@ -91,9 +106,8 @@ fn pod_side(
         }
     }
     let neighbours = pod.list(&neigh::list(AF_INET), neigh::parse).during(|| "list neighbours".into())?;
-    let wanted = wiring.attachment.host_mac();
     let gateway = IpAddr::V4(plan::GATEWAY);
-    if !neighbours.iter().any(|n| n.address == gateway && n.mac == Some(wanted) && n.permanent) {
+    if !neighbours.iter().any(|n| n.address == gateway && n.mac == Some(macs.gateway) && n.permanent) {
         differences.push(format!("the permanent neighbour {gateway} is missing in the pod"));
     }
     Ok(())
