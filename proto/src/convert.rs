@@ -45,7 +45,9 @@ pub fn container_id(text: &str) -> Result<&str, WireError> {
     Ok(text)
 }
 
-/// Checks an interface name as CNI does: 1..=15 bytes, not `.` or `..`, no `/`, `:` or white space.
+/// Checks an interface name as CNI does: 1..=15 bytes, not `.` or `..`, no `/`, `:` or white space. Nor `%`: the kernel takes
+/// `eth%d` for a pattern and makes an interface of another name.
+/// *Source*: net/core/dev.c, `dev_prep_valid_name`; P-09.
 ///
 /// # Errors
 /// A name that breaks these rules.
@@ -53,7 +55,7 @@ pub fn ifname(text: &str) -> Result<&str, WireError> {
     if text.is_empty() {
         return Err(WireError::Missing("interface name"));
     }
-    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    let bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
     if text.len() > IFNAME_MAX || text == "." || text == ".." || text.chars().any(bad) {
         return Err(invalid("interface name", text));
     }
@@ -78,7 +80,7 @@ mod tests {
 
     #[test]
     fn ifname_grammar_as_cni_says() {
-        for bad in ["", ".", "..", "a/b", "a:b", "a b", "sixteen-bytes-xx"] {
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "eth%d", "sixteen-bytes-xx"] {
             assert!(ifname(bad).is_err(), "{bad:?}");
         }
         assert_eq!(ifname("eth0"), Ok("eth0"));

@@ -250,6 +250,7 @@ fn hostile_input_is_refused_with_its_code() {
             (with("CNI_IFNAME", "sixteen-bytes-xx"), good.clone(), 4),
             (with("CNI_IFNAME", "a/b"), good.clone(), 4),
             (with("CNI_IFNAME", ".."), good.clone(), 4),
+            (with("CNI_IFNAME", "eth%d"), good.clone(), 4),
             (with("CNI_IFNAME", "lo"), good.clone(), 4),
             (with("CNI_ARGS", "X=1"), good.clone(), 4),
             (with("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=$(reboot)"), good.clone(), 4),
