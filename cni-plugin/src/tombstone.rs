@@ -70,13 +70,16 @@ impl PendingRelease {
         name
     }
 
-    /// Writes the file below `dir`, whole or not at all.
+    /// Writes the file below `dir`, whole or not at all. One of a DEL that started later stays: it ends this life, too.
     ///
     /// # Errors
     /// The directory cannot be made, or the file not written.
     pub fn write(&self, dir: &Path) -> io::Result<PathBuf> {
         fs::create_dir_all(dir)?;
         let path = dir.join(self.file_name());
+        if self.is_outdone_by(&path) {
+            return Ok(path);
+        }
         // Two DELs of one attachment at once each write their own and rename over the other's.
         let beside = path.with_extension(format!("{}.tmp", std::process::id()));
         let written = self.write_beside(&beside).and_then(|()| fs::rename(&beside, &path));
@@ -87,6 +90,12 @@ impl PendingRelease {
         written?;
         File::open(dir)?.sync_all()?;
         Ok(path)
+    }
+
+    fn is_outdone_by(&self, path: &Path) -> bool {
+        let text = fs::read(path).unwrap_or_default();
+        let there: Option<Self> = serde_json::from_slice(&text).ok();
+        there.is_some_and(|other| other.started_boottime_ms > self.started_boottime_ms)
     }
 
     fn write_beside(&self, path: &Path) -> io::Result<()> {
@@ -117,6 +126,19 @@ mod tests {
         }
         assert_eq!(fs::read_dir(&dir).expect("a directory").count(), 1);
         fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    /// A plugin whose runtime gave it up writes late: the release of the DEL that came after must not shrink.
+    #[test]
+    fn write_keeps_the_later_of_two_dels() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let started = |ms| PendingRelease { started_boottime_ms: ms, ..release("c1") };
+        for (ms, kept) in [(7, 7), (5, 7), (9, 9), (8, 9)] {
+            let path = started(ms).write(dir.path()).expect("written");
+            let read = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+            assert_eq!(started(kept), read);
+        }
+        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1);
     }
 
     #[test]

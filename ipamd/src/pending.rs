@@ -3,8 +3,10 @@
 //! The plugin writes one JSON file for each into `released/`; here each becomes a release, and the file goes when the
 //! release is durable.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use podwire_pool::{Answer, Input, SandboxKey, Time};
 use podwire_proto::convert::{container_id, ifname};
@@ -14,6 +16,10 @@ use crate::rpc::server::IpamService;
 
 /// Pause between looks at the directory. *Source*: our choice: a DEL without a daemon is rare and nobody waits for it.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How often it is told that something cannot be read. *Source*: our choice.
+const TELL_EVERY: Duration = Duration::from_secs(600);
+/// How old a half-written file must be, that no plugin writes it any more. *Source*: our choice, above the 20 s of a DEL.
+const GIVEN_UP: Duration = Duration::from_secs(60);
 
 /// One file as the plugin writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -23,35 +29,90 @@ struct PendingRelease {
     started_boottime_ms: u64,
 }
 
+/// What is to be released, and the file that says so.
+type Pending = (PathBuf, (SandboxKey, Time));
+
+/// Why a file was not taken in.
+enum Unread {
+    /// It may be read later.
+    NotNow(io::Error),
+    /// It makes no sense.
+    Nonsense(String),
+}
+
 /// Takes pending releases in until the daemon ends.
 pub async fn watch(dir: PathBuf, service: IpamService) {
+    let mut told = Told::default();
     loop {
-        take_in(&dir, &service).await;
+        for (path, pending) in look(&dir, &mut told) {
+            release(&path, pending, &service).await;
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Takes in what is there now.
-pub async fn take_in(dir: &Path, service: &IpamService) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
+/// Reads what is there now, and clears away what plugins that were killed half-way left.
+fn look(dir: &Path, told: &mut Told) -> Vec<Pending> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            told.tell(dir, &error);
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|e| e == "tmp") {
+            clear_away(&path);
+        }
         if path.extension().is_none_or(|e| e != "json") {
             continue;
         }
         match read(&path) {
-            Ok(pending) => release(&path, pending, service).await,
-            Err(reason) => set_aside(&path, &reason),
+            Ok(pending) => found.push((path, pending)),
+            Err(Unread::NotNow(error)) => told.tell(&path, &error),
+            Err(Unread::Nonsense(reason)) => set_aside(&path, &reason),
+        }
+    }
+    found
+}
+
+fn read(path: &Path) -> Result<(SandboxKey, Time), Unread> {
+    let text = std::fs::read(path).map_err(Unread::NotNow)?;
+    let pending: PendingRelease =
+        serde_json::from_slice(&text).map_err(|e| Unread::Nonsense(e.to_string()))?;
+    let id = container_id(&pending.container_id).map_err(|e| Unread::Nonsense(e.to_string()))?;
+    let name = ifname(&pending.ifname).map_err(|e| Unread::Nonsense(e.to_string()))?;
+    Ok((SandboxKey::new(id, name), Time::from_ms(pending.started_boottime_ms)))
+}
+
+/// What has been told of, and when.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<PathBuf, Instant>);
+
+impl Told {
+    fn tell(&mut self, path: &Path, error: &io::Error) {
+        // A directory that no plugin has needed yet; a file that somebody has taken away.
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
+        let now = Instant::now();
+        self.0.retain(|_, at| now.duration_since(*at) < TELL_EVERY);
+        if !self.0.contains_key(path) {
+            self.0.insert(path.to_owned(), now);
+            tracing::error!(path = %path.display(), %error, "pending releases cannot be read now; it is tried again");
         }
     }
 }
 
-fn read(path: &Path) -> Result<(SandboxKey, Time), String> {
-    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let pending: PendingRelease = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-    let id = container_id(&pending.container_id).map_err(|e| e.to_string())?;
-    let name = ifname(&pending.ifname).map_err(|e| e.to_string())?;
-    Ok((SandboxKey::new(id, name), Time::from_ms(pending.started_boottime_ms)))
+fn clear_away(path: &Path) {
+    let written = path.metadata().and_then(|metadata| metadata.modified());
+    let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    if age.is_some_and(|age| age > GIVEN_UP)
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        tracing::debug!(path = %path.display(), %error, "what a killed plugin left cannot be removed");
+    }
 }
 
 async fn release(path: &Path, (sandbox, started): (SandboxKey, Time), service: &IpamService) {
@@ -73,5 +134,45 @@ fn set_aside(path: &Path, reason: &str) {
     tracing::error!(path = %path.display(), reason, "a pending release cannot be read; it is set aside as *.unreadable");
     if let Err(error) = std::fs::rename(path, path.with_extension("unreadable")) {
         tracing::error!(path = %path.display(), %error, "it cannot be renamed either");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn look_leaves_what_cannot_be_read_now_and_sets_nonsense_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        let good = r#"{"version":1,"container_id":"c1","ifname":"eth0","started_boottime_ms":7}"#;
+        std::fs::write(at("good.json"), good).expect("written");
+        std::fs::write(at("torn.json"), &good[..20]).expect("written");
+        std::fs::write(at("bad.json"), good.replace("c1", "../c1")).expect("written");
+        // What root cannot read, either.
+        std::fs::create_dir(at("later.json")).expect("made");
+        let mut told = Told::default();
+        for _ in 0..2 {
+            let expected = (at("good.json"), (SandboxKey::new("c1", "eth0"), Time::from_ms(7)));
+            assert_eq!(look(dir.path(), &mut told), [expected]);
+        }
+        assert_eq!(told.0.len(), 1, "told once");
+        let there = ["good.json", "torn.json", "torn.unreadable", "bad.unreadable", "later.json"];
+        assert_eq!(there.map(|name| at(name).exists()), [true, false, true, true, true]);
+        assert_eq!(look(&at("none"), &mut told), []);
+    }
+
+    #[test]
+    fn look_clears_away_what_a_killed_plugin_left() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let make = |name: &str, age: Duration| {
+            let file = std::fs::File::create(dir.path().join(name)).expect("made");
+            file.set_modified(SystemTime::now() - age).expect("dated");
+        };
+        make("old.17.tmp", GIVEN_UP * 2);
+        make("new.18.tmp", Duration::ZERO);
+        look(dir.path(), &mut Told::default());
+        let left: Vec<_> = std::fs::read_dir(dir.path()).expect("listed").flatten().collect();
+        assert_eq!(left.iter().map(std::fs::DirEntry::file_name).collect::<Vec<_>>(), ["new.18.tmp"]);
     }
 }
