@@ -295,6 +295,27 @@ fn del_of_a_half_made_pod_leaves_nothing() {
     });
 }
 
+/// Somebody else wrote his own alias over ours: the MAC still says whose the link is, with the daemon and without.
+#[test]
+fn del_finds_a_link_whose_alias_somebody_overwrote() {
+    on_stage(|stage| {
+        let mut daemon = FakeIpamd::start(&["10.0.0.101"]);
+        let runtime = runtime();
+        for away in [false, true] {
+            let sandbox = runtime.sandbox(stage, "c1", "web-0");
+            let result = runtime.add(&sandbox).result();
+            let name = result["interfaces"][0]["name"].as_str().expect("a name");
+            stage.run(&format!("ip link set {name} alias foo"));
+            if away {
+                daemon.stop();
+            }
+            runtime.del(&sandbox).silent();
+            assert!(no_pod_links(stage), "away: {away}");
+            sandbox.ns.remove();
+        }
+    });
+}
+
 /// A link that only has the name, and says nothing of being ours, stays.
 #[test]
 fn del_leaves_a_foreign_link_of_that_name() {

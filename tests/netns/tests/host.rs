@@ -318,13 +318,14 @@ fn deletion_takes_the_link_it_found_and_no_later_one() {
     });
 }
 
-/// A link under a name nobody guesses, one whose ADD was killed before it had its alias, and one asked for twice.
+/// A link under a name nobody guesses, one whose ADD was killed before it had its alias, one whose alias
+/// somebody overwrote, and one asked for twice.
 #[test]
 fn links_are_found_by_whose_they_are() {
     on_stage(|stage| {
         let mut node = NodeNet::open().expect("sockets");
         let pods: Vec<_> = (1..=3).map(|n| wired(stage, n)).collect();
-        stage.run("ip link set enipod1 down; ip link set enipod1 name renamed; ip link set enipod2 alias ''");
+        stage.run("ip link set enipod1 down; ip link set enipod1 name renamed; ip link set enipod2 alias ''; ip link set enipod3 alias foo");
         let mut all: Vec<Doomed> = pods.iter().map(|(_, wiring)| doomed(wiring)).collect();
         all.push(all[2].clone());
         let told: Vec<Option<String>> =

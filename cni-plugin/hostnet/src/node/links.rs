@@ -158,8 +158,8 @@ impl NodeNet {
     fn delete_as_group(&mut self, links: &[(&Link, &Attachment)]) -> Result<bool, HostError> {
         let mut moves = Vec::with_capacity(links.len());
         for (link, attachment) in links {
-            if link.alias.is_empty() {
-                // Its ADD was killed half-way; the alias is what says below that it may go.
+            if Attachment::from_alias(&link.alias).is_none() {
+                // Its ADD was killed half-way, or somebody else wrote there; the alias is what says below that it may go.
                 moves.push(link::set_alias(Key::Index(link.index), &attachment.alias()));
             }
             moves.push(link::set_group(link.index, GROUP_BATCH));

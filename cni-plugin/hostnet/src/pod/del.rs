@@ -90,7 +90,9 @@ fn locate(host: &mut Socket, teardown: &Teardown<'_>) -> Result<Option<Link>, Ho
     Ok(links.into_iter().find(|link| belongs(link, teardown.attachment)))
 }
 
-/// Whether a link says that it is this attachment's: by alias, or by MAC where it has no alias yet.
+/// Whether a link says that it is this attachment's: by alias, or by MAC where it has no alias of ours: not yet, or not any
+/// more, since somebody else has written there.
 pub(crate) fn belongs(link: &Link, attachment: &Attachment) -> bool {
-    link.alias == attachment.alias() || (link.alias.is_empty() && link.mac == Some(attachment.host_mac()))
+    link.alias == attachment.alias()
+        || (Attachment::from_alias(&link.alias).is_none() && link.mac == Some(attachment.host_mac()))
 }
