@@ -99,6 +99,8 @@ impl HostError {
         match self {
             Self::Kernel { source, .. } => match source {
                 NetlinkError::Interrupted => true,
+                // Our own patience with the kernel has no error number.
+                NetlinkError::Socket { source, .. } if source.kind() == io::ErrorKind::TimedOut => true,
                 NetlinkError::Refused { .. } | NetlinkError::Socket { .. } => matches!(
                     source.errno(),
                     Some(
@@ -157,4 +159,25 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 pub fn mac_text(mac: &[u8; 6]) -> String {
     let [a, b, c, d, e, f] = mac;
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel(source: NetlinkError) -> HostError {
+        HostError::Kernel { action: "ask".into(), source }
+    }
+
+    ///
+    #[test]
+    fn what_a_retry_helps_is_transient() {
+        use rustix::io::Errno;
+        let refused = |errno| kernel(NetlinkError::Refused { errno, message: String::new() });
+        let slow = || kernel(NetlinkError::Socket { action: "wait", source: io::ErrorKind::TimedOut.into() });
+        assert!(slow().is_transient() && refused(Errno::NOMEM).is_transient());
+        assert!(!refused(Errno::PERM).is_transient());
+        let stays = |failure| HostError::LinkStays { link: "eni1".into(), failure: Box::new(failure) };
+        assert!(stays(slow()).is_transient() && !stays(refused(Errno::PERM)).is_transient());
+    }
 }

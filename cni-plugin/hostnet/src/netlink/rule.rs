@@ -160,6 +160,27 @@ pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<SeenRule> {
             _ => return None,
         }
     }
-    rule.mark = value.zip(mask);
+    // A value of 0 is left out. *Source*: net/core/fib_rules.c, `fib_nl_fill_rule`.
+    rule.mark = mask.map(|mask| (value.unwrap_or(0), mask));
     Some(SeenRule { rule, protocol })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kernel gives it back: `ip rule add fwmark 0/0x7f` shows a mask and no value.
+    #[test]
+    fn mark_of_zero_reads_back() {
+        let wanted = Rule::marked(1536, 0, 0x7f, 7);
+        let mut payload = vec![0; HEADER_LEN];
+        (payload[0], payload[4], payload[7]) = (AF_INET, 7, FR_ACT_TO_TBL);
+        for (kind, value) in [(FRA_PRIORITY, 1536_u32), (FRA_FWMASK, 0x7f), (FRA_TABLE, 7)] {
+            payload.extend_from_slice(&8_u16.to_ne_bytes());
+            payload.extend_from_slice(&kind.to_ne_bytes());
+            payload.extend_from_slice(&value.to_ne_bytes());
+        }
+        let seen = parse(RTM_NEWRULE, &payload).expect("a rule");
+        assert_eq!(seen.rule, wanted);
+    }
 }
