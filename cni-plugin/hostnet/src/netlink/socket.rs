@@ -22,6 +22,10 @@ const DUMP_TRIES: u32 = 10;
 /// How long the kernel may take over one answer. *Source*: our choice; requests are served before `send` returns.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Room for a whole ruleset on its way to the kernel, and for its acknowledgements on their way back. *Source*: our choice, ten
+/// times what the ENIs of the largest instance need.
+const RULESET_ROOM: usize = 4 << 20;
+
 /// Why a netlink exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
@@ -114,7 +118,10 @@ impl Socket {
         let mut socket = Self::open(NETLINK_NETFILTER)?;
         // A whole ruleset is one send; past the soft limit the kernel would answer EMSGSIZE. Where the limit cannot be
         // raised, the usual one holds some hundred rules.
-        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket.raw, 4 << 20);
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket.raw, RULESET_ROOM);
+        // Each of its messages is acknowledged, and all of that waits here by the time `send` returns: the usual room holds
+        // some 220, and what is more gets lost.
+        socket.make_room(RULESET_ROOM);
         socket.bind(0)?;
         Ok(socket)
     }
