@@ -6,11 +6,12 @@
 //!
 //! ```json
 //! {"version":1,"network":"aws-cni","container_id":"…","ifname":"eth0",
-//!  "pod_namespace":"default","pod_name":"web-0","pod_uid":"…","started_boottime_ms":123456}
+//!  "pod_namespace":"default","pod_name":"web-0","pod_uid":"…","started_boottime_ms":123456,"boot_id":"…"}
 //! ```
 //!
 //! `started_boottime_ms` is CLOCK_BOOTTIME when the DEL started, as in `podwire.v1.ReleaseRequest`; an attachment that was
-//! made later is a new life and stays. The file appears whole (written beside, synced, renamed). The pod's kernel state has
+//! made later is a new life and stays. Another boot's time says nothing: a file with another `boot_id` is void, where the directory
+//! outlives a boot; so is one without it that is older than the boot. The file appears whole (written beside, synced, renamed). The pod's kernel state has
 //! been removed before. The daemon applies it as a Release without host interface and then removes the file; a second DEL
 //! writes the same file again.
 
@@ -41,6 +42,9 @@ pub struct PendingRelease {
     pub pod_uid: String,
     /// When the DEL started.
     pub started_boottime_ms: u64,
+    /// The boot it started in; empty where unknown.
+    #[serde(default)]
+    pub boot_id: String,
 }
 
 impl PendingRelease {
@@ -56,6 +60,7 @@ impl PendingRelease {
             pod_name: pod.name.clone(),
             pod_uid: pod.uid.clone(),
             started_boottime_ms,
+            boot_id: boot_id(),
         }
     }
 
@@ -95,7 +100,9 @@ impl PendingRelease {
     fn is_outdone_by(&self, path: &Path) -> bool {
         let text = fs::read(path).unwrap_or_default();
         let there: Option<Self> = serde_json::from_slice(&text).ok();
-        there.is_some_and(|other| other.started_boottime_ms > self.started_boottime_ms)
+        there.is_some_and(|other| {
+            other.boot_id == self.boot_id && other.started_boottime_ms > self.started_boottime_ms
+        })
     }
 
     fn write_beside(&self, path: &Path) -> io::Result<()> {
@@ -103,6 +110,12 @@ impl PendingRelease {
         file.write_all(&serde_json::to_vec(self).map_err(io::Error::other)?)?;
         file.sync_all()
     }
+}
+
+/// *Source*: proc(5), /proc/sys/kernel/random.
+fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    text.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -138,6 +151,10 @@ mod tests {
             let read = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
             assert_eq!(started(kept), read);
         }
+        let of_another_boot = PendingRelease { boot_id: "another".into(), ..started(1) };
+        let path = of_another_boot.write(dir.path()).expect("written");
+        let read: PendingRelease = serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON");
+        assert_eq!(read, of_another_boot, "times of two boots do not compare");
         assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1);
     }
 

@@ -132,7 +132,7 @@ impl Daemon {
         helpers.spawn(node::keep(node.imds, host, node_config));
         let marks = take_over.map(|take| take.marks).unwrap_or_default();
         helpers.spawn(adopted::watch(marks, driver.clone(), service.clone()));
-        helpers.spawn(pending::watch(PathBuf::from(RELEASED_DIR), service.clone()));
+        helpers.spawn(pending::watch(PathBuf::from(RELEASED_DIR), node.boot, service.clone()));
         helpers.spawn(heartbeat(Path::new(ALIVE_PATH)));
         helpers.spawn(when_ready(ready, settings.clone()));
         Ok(Self {

@@ -8,10 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use podwire_pool::{Answer, Input, SandboxKey, Time};
+use podwire_pool::{Answer, BootId, Input, SandboxKey, Time};
 use podwire_proto::convert::{container_id, ifname};
 use serde::Deserialize;
 
+use crate::clock;
 use crate::rpc::server::IpamService;
 
 /// Pause between looks at the directory. *Source*: our choice: a DEL without a daemon is rare and nobody waits for it.
@@ -27,6 +28,9 @@ struct PendingRelease {
     container_id: String,
     ifname: String,
     started_boottime_ms: u64,
+    /// Absent in the format's first form.
+    #[serde(default)]
+    boot_id: String,
 }
 
 /// What is to be released, and the file that says so.
@@ -38,13 +42,15 @@ enum Unread {
     NotNow(io::Error),
     /// It makes no sense.
     Nonsense(String),
+    /// It is of another boot, whose allocations are void: what holds its sandbox's name now is something else.
+    OfAnotherBoot,
 }
 
 /// Takes pending releases in until the daemon ends.
-pub async fn watch(dir: PathBuf, service: IpamService) {
+pub async fn watch(dir: PathBuf, boot: BootId, service: IpamService) {
     let mut told = Told::default();
     loop {
-        for (path, pending) in look(&dir, &mut told) {
+        for (path, pending) in look(&dir, &boot, &mut told) {
             release(&path, pending, &service).await;
         }
         tokio::time::sleep(PAUSE).await;
@@ -52,7 +58,7 @@ pub async fn watch(dir: PathBuf, service: IpamService) {
 }
 
 /// Reads what is there now, and clears away what plugins that were killed half-way left.
-fn look(dir: &Path, told: &mut Told) -> Vec<Pending> {
+fn look(dir: &Path, boot: &BootId, told: &mut Told) -> Vec<Pending> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) => {
@@ -68,22 +74,39 @@ fn look(dir: &Path, told: &mut Told) -> Vec<Pending> {
         if path.extension().is_none_or(|e| e != "json") {
             continue;
         }
-        match read(&path) {
+        match read(&path, boot) {
             Ok(pending) => found.push((path, pending)),
             Err(Unread::NotNow(error)) => told.tell(&path, &error),
             Err(Unread::Nonsense(reason)) => set_aside(&path, &reason),
+            Err(Unread::OfAnotherBoot) => {
+                tracing::info!(path = %path.display(), "a pending release of another boot is void");
+                remove(&path);
+            }
         }
     }
     found
 }
 
-fn read(path: &Path) -> Result<(SandboxKey, Time), Unread> {
+fn read(path: &Path, boot: &BootId) -> Result<(SandboxKey, Time), Unread> {
     let text = std::fs::read(path).map_err(Unread::NotNow)?;
     let pending: PendingRelease =
         serde_json::from_slice(&text).map_err(|e| Unread::Nonsense(e.to_string()))?;
+    if !is_of(boot, &pending.boot_id, path) {
+        return Err(Unread::OfAnotherBoot);
+    }
     let id = container_id(&pending.container_id).map_err(|e| Unread::Nonsense(e.to_string()))?;
     let name = ifname(&pending.ifname).map_err(|e| Unread::Nonsense(e.to_string()))?;
     Ok((SandboxKey::new(id, name), Time::from_ms(pending.started_boottime_ms)))
+}
+
+/// A file that does not name its boot is of this one unless it is older.
+fn is_of(boot: &BootId, named: &str, path: &Path) -> bool {
+    if !named.is_empty() {
+        return named == boot.as_str();
+    }
+    let booted = u64::try_from(clock::booted_at()).unwrap_or(0);
+    let written = path.metadata().and_then(|metadata| metadata.modified());
+    written.is_ok_and(|written| written >= SystemTime::UNIX_EPOCH + Duration::from_secs(booted))
 }
 
 /// What has been told of, and when.
@@ -108,10 +131,14 @@ impl Told {
 fn clear_away(path: &Path) {
     let written = path.metadata().and_then(|metadata| metadata.modified());
     let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-    if age.is_some_and(|age| age > GIVEN_UP)
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        tracing::debug!(path = %path.display(), %error, "what a killed plugin left cannot be removed");
+    if age.is_some_and(|age| age > GIVEN_UP) {
+        remove(path);
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::debug!(path = %path.display(), %error, "it cannot be removed; it is tried again");
     }
 }
 
@@ -141,6 +168,10 @@ fn set_aside(path: &Path, reason: &str) {
 mod tests {
     use super::*;
 
+    fn boot() -> BootId {
+        BootId::new("b1")
+    }
+
     #[test]
     fn look_leaves_what_cannot_be_read_now_and_sets_nonsense_aside() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -154,12 +185,36 @@ mod tests {
         let mut told = Told::default();
         for _ in 0..2 {
             let expected = (at("good.json"), (SandboxKey::new("c1", "eth0"), Time::from_ms(7)));
-            assert_eq!(look(dir.path(), &mut told), [expected]);
+            assert_eq!(look(dir.path(), &boot(), &mut told), [expected]);
         }
         assert_eq!(told.0.len(), 1, "told once");
         let there = ["good.json", "torn.json", "torn.unreadable", "bad.unreadable", "later.json"];
         assert_eq!(there.map(|name| at(name).exists()), [true, false, true, true, true]);
-        assert_eq!(look(&at("none"), &mut told), []);
+        assert_eq!(look(&at("none"), &boot(), &mut told), []);
+    }
+
+    #[test]
+    fn look_ends_nothing_for_another_boot() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, boot: &str, age: Duration| {
+            let text = format!(
+                r#"{{"container_id":"{name}","ifname":"eth0","started_boottime_ms":7,"boot_id":"{boot}"}}"#
+            );
+            let path = dir.path().join(format!("{name}.json"));
+            std::fs::write(&path, text).expect("written");
+            let file = std::fs::File::options().append(true).open(path).expect("opened");
+            file.set_modified(SystemTime::now() - age).expect("dated");
+        };
+        let long = Duration::from_millis(clock::now().as_ms()) + Duration::from_secs(60);
+        write("this", "b1", Duration::ZERO);
+        write("other", "b0", Duration::ZERO);
+        write("unnamed", "", Duration::ZERO);
+        write("unnamed-old", "", long);
+        let found = look(dir.path(), &boot(), &mut Told::default());
+        let mut found: Vec<_> = found.into_iter().map(|(_, (key, _))| key.container_id.to_string()).collect();
+        found.sort();
+        assert_eq!(found, ["this", "unnamed"]);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 2, "the others are gone");
     }
 
     #[test]
@@ -171,7 +226,7 @@ mod tests {
         };
         make("old.17.tmp", GIVEN_UP * 2);
         make("new.18.tmp", Duration::ZERO);
-        look(dir.path(), &mut Told::default());
+        look(dir.path(), &boot(), &mut Told::default());
         let left: Vec<_> = std::fs::read_dir(dir.path()).expect("listed").flatten().collect();
         assert_eq!(left.iter().map(std::fs::DirEntry::file_name).collect::<Vec<_>>(), ["new.18.tmp"]);
     }
