@@ -70,7 +70,9 @@ impl LinkReaper {
         let inbox = Arc::new(Mutex::new(Inbox { jobs: inbox, began: None }));
         for net in nets {
             let (inbox, driver) = (Arc::clone(&inbox), driver.clone());
-            std::thread::Builder::new().name(vital::LINKS.into()).spawn(move || reap(net, &inbox, &driver))?;
+            std::thread::Builder::new()
+                .name(vital::LINKS.into())
+                .spawn(move || reap(net, &inbox, &driver))?;
         }
         Ok(Self { jobs })
     }
