@@ -344,7 +344,12 @@ fn open_ledger(settings: &Settings, identity: &Identity, boot: &BootId) -> anyho
 
 fn tell_opened(opened: &Opened) {
     let lost = |what: &str, aside: &Aside| {
-        tracing::error!(path = %aside.path.display(), removed = ?aside.removed, "the ledger {what}; it is set aside, keep the file as evidence");
+        let where_to = if aside.is_in_place() {
+            "the disk takes no copy; it is set aside before another takes its place"
+        } else {
+            "it is set aside"
+        };
+        tracing::error!(path = %aside.path.display(), removed = ?aside.removed, "the ledger {what}; {where_to}, keep the file as evidence");
     };
     match opened {
         Opened::Fresh => tracing::info!("no ledger yet"),

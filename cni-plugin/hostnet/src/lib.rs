@@ -29,6 +29,6 @@ pub use error::{HostError, chain, mac_text};
 pub use names::{Attachment, host_ifname, is_host_mac, link_suffix, pod_suffix};
 pub use netlink::NetlinkError;
 pub use netns::Netns;
-pub use node::{Change, Doomed, NodeNet, Noticed, Part, PodLink, Repair, UnmarkedLink, Waker, Watch};
+pub use node::{Change, Doomed, NodeNet, Noticed, Part, PodLink, Repair, Still, UnmarkedLink, Waker, Watch};
 pub use numbers::EniSlot;
 pub use plan::{EniConfig, Layout, NodeConfig, RandomSnat};

@@ -18,7 +18,7 @@ mod sources;
 pub use change::{Change, Part};
 pub use drift::{Noticed, Waker, Watch};
 pub use incumbent::UnmarkedLink;
-pub use links::{Doomed, PodLink};
+pub use links::{Doomed, PodLink, Still};
 pub use repair::Repair;
 
 use change::{Edit, Made};

@@ -21,6 +21,14 @@ pub struct Aside {
     pub removed: Vec<PathBuf>,
 }
 
+impl Aside {
+    /// Whether it still lies where it was found.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.path.ends_with(crate::store::NAME)
+    }
+}
+
 /// The shelf of a ledger's directory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shelf<'a> {

@@ -22,8 +22,7 @@ const DUMP_TRIES: u32 = 10;
 /// How long the kernel may take over one answer. *Source*: our choice; requests are served before `send` returns.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Room for a whole ruleset on its way to the kernel, and for its acknowledgements on their way back. *Source*: our choice, ten
-/// times what the ENIs of the largest instance need.
+/// Room for a whole ruleset, and for its acknowledgements. *Source*: our choice, ten times what the largest instance needs.
 const RULESET_ROOM: usize = 4 << 20;
 
 /// Why a netlink exchange failed.
@@ -119,8 +118,7 @@ impl Socket {
         // A whole ruleset is one send; past the soft limit the kernel would answer EMSGSIZE. Where the limit cannot be
         // raised, the usual one holds some hundred rules.
         let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket.raw, RULESET_ROOM);
-        // Each of its messages is acknowledged, and all of that waits here by the time `send` returns: the usual room holds
-        // some 220, and what is more gets lost.
+        // Each of its messages is acknowledged before `send` returns: the usual room holds some 220, the rest gets lost.
         socket.make_room(RULESET_ROOM);
         socket.bind(0)?;
         Ok(socket)

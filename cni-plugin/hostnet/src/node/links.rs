@@ -37,6 +37,9 @@ pub struct Doomed {
     pub names: Vec<String>,
 }
 
+/// Says of each of these positions whether its link is still to go; or why that is not known.
+pub type Still<'a> = dyn FnMut(&[usize]) -> Result<Vec<bool>, String> + 'a;
+
 impl NodeNet {
     /// Every host veth that carries an alias of ours.
     ///
@@ -78,7 +81,7 @@ impl NodeNet {
     pub fn delete_pods_if(
         &mut self,
         doomed: &[Doomed],
-        still: &mut dyn FnMut(&[usize]) -> Result<Vec<bool>, String>,
+        still: &mut Still<'_>,
     ) -> Vec<Result<Option<String>, HostError>> {
         let mut answers = Vec::with_capacity(doomed.len());
         for chunk in doomed.chunks(GROUP_BATCH_MAX) {
@@ -93,7 +96,7 @@ impl NodeNet {
     fn delete_batch(
         &mut self,
         doomed: &[Doomed],
-        still: &mut dyn FnMut(&[usize]) -> Result<Vec<bool>, String>,
+        still: &mut Still<'_>,
     ) -> Vec<Result<Option<String>, HostError>> {
         let mut found = match self.locate(doomed) {
             Ok(found) => found,
@@ -196,10 +199,7 @@ fn pod_link(link: Link, addresses: &mut BTreeMap<u32, Vec<IpAddr>>) -> Option<Po
 }
 
 /// Leaves out what is no longer to go.
-fn spare(
-    found: &mut [Option<Link>],
-    still: &mut dyn FnMut(&[usize]) -> Result<Vec<bool>, String>,
-) -> Result<(), String> {
+fn spare(found: &mut [Option<Link>], still: &mut Still<'_>) -> Result<(), String> {
     let with_link: Vec<usize> = (0..found.len()).filter(|position| found[*position].is_some()).collect();
     if with_link.is_empty() {
         return Ok(());

@@ -3,7 +3,7 @@
 use podwire_pool::{InstanceId, Record};
 
 use super::{NAME, Opened, Recovered};
-use crate::aside::Shelf;
+use crate::aside::{Aside, Shelf};
 use crate::codec::{self, Past};
 use crate::frame::{self, BadHeader, Header, Tail};
 
@@ -24,7 +24,7 @@ impl Found {
                 Some(aside)
             }
         };
-        aside.is_some_and(|aside| aside.path.ends_with(NAME))
+        aside.is_some_and(Aside::is_in_place)
     }
 }
 
