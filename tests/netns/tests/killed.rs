@@ -48,6 +48,12 @@ fn killed(runtime: &Runtime, verb: &str, sandbox: &Sandbox, (call, number): (&st
     !traced(runtime, verb, sandbox, &["-e", &trace, "-e", &inject])
 }
 
+/// Timing decides how often the plugin waits for the daemon, and into how many pieces an answer comes; hardly more.
+fn assert_nearly_all(caught: usize, counts: &BTreeMap<String, usize>) {
+    let all = each_call(counts).count();
+    assert!(caught * 10 >= all * 9, "{caught} caught of {all}: {counts:?}");
+}
+
 fn nothing_left(stage: &Stage, daemon: &FakeIpamd, before: &serde_json::Value, when: (&str, usize)) {
     assert_eq!(&kernel_state(stage), before, "{when:?}");
     assert!(daemon.state().held.is_empty(), "{when:?}");
@@ -63,6 +69,9 @@ fn add_killed_before_any_call_then_del_leaves_nothing() {
         let runtime = runtime();
         let before = kernel_state(stage);
         let first = runtime.sandbox(stage, "first", "web-0");
+        // The very first one makes the log's directory.
+        let _ = runtime.add(&first).result();
+        runtime.del(&first).silent();
         let counts = calls(&runtime, "ADD", &first);
         runtime.del(&first).silent();
         let mut caught = 0;
@@ -76,8 +85,7 @@ fn add_killed_before_any_call_then_del_leaves_nothing() {
             runtime.del(&sandbox).silent();
             nothing_left(stage, &daemon, &before, when);
         }
-        // Timing decides how often the plugin waits for the daemon, hardly more.
-        assert!(caught + 5 > each_call(&counts).count(), "{caught} caught of {counts:?}");
+        assert_nearly_all(caught, &counts);
         let _ = runtime.add(&runtime.sandbox(stage, "last", "web-0")).result();
     });
 }
@@ -103,6 +111,6 @@ fn del_killed_before_any_call_then_del_leaves_nothing() {
             runtime.del(&sandbox).silent();
             nothing_left(stage, &daemon, &before, when);
         }
-        assert!(caught + 5 > each_call(&counts).count(), "{caught} caught of {counts:?}");
+        assert_nearly_all(caught, &counts);
     });
 }
