@@ -51,7 +51,9 @@ pub async fn watch(dir: PathBuf, boot: BootId, service: IpamService) {
     let mut told = Told::default();
     loop {
         for (path, pending) in look(&dir, &boot, &mut told) {
-            release(&path, pending, &service).await;
+            if release(pending.clone(), &service).await {
+                done(&path, &pending, &boot);
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -142,17 +144,25 @@ fn remove(path: &Path) {
     }
 }
 
-async fn release(path: &Path, (sandbox, started): (SandboxKey, Time), service: &IpamService) {
+/// Returns whether the release is durable.
+async fn release((sandbox, started): (SandboxKey, Time), service: &IpamService) -> bool {
     let key = sandbox.clone();
     match service.ask(|request| Input::Release { request, sandbox, started }).await {
         Ok(Answer::Released(addresses)) => {
             tracing::info!(sandbox = %key.container_id, ifname = %key.ifname, ?addresses, "pending release taken in");
-            if let Err(error) = std::fs::remove_file(path) {
-                tracing::warn!(path = %path.display(), %error, "a pending release cannot be removed; it is repeated");
-            }
+            return true;
         }
         Ok(other) => tracing::warn!(sandbox = %key.container_id, ?other, "a pending release stays pending"),
         Err(_) => tracing::debug!("stopping; pending releases stay for the next start"),
+    }
+    false
+}
+
+/// Removes the file of a release that was taken in. While that waited for the disk, a later DEL of the same attachment may have
+/// put its own in the same place: that one is taken in next.
+fn done(path: &Path, taken_in: &(SandboxKey, Time), boot: &BootId) {
+    if read(path, boot).is_ok_and(|now| now == *taken_in) {
+        remove(path);
     }
 }
 
@@ -191,6 +201,27 @@ mod tests {
         let there = ["good.json", "torn.json", "torn.unreadable", "bad.unreadable", "later.json"];
         assert_eq!(there.map(|name| at(name).exists()), [true, false, true, true, true]);
         assert_eq!(look(&at("none"), &boot(), &mut told), []);
+    }
+
+    /// The attachment's next life may end while the first release waits for the disk.
+    #[test]
+    fn later_release_in_the_same_place_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("c1.json");
+        let write = |started: u64| {
+            let text = format!(
+                r#"{{"container_id":"c1","ifname":"eth0","started_boottime_ms":{started},"boot_id":"b1"}}"#
+            );
+            std::fs::write(&path, text).expect("written");
+        };
+        write(7);
+        let (_, taken_in) = look(dir.path(), &boot(), &mut Told::default()).remove(0);
+        write(9);
+        done(&path, &taken_in, &boot());
+        let (_, later) = look(dir.path(), &boot(), &mut Told::default()).remove(0);
+        assert_eq!(later.1, Time::from_ms(9));
+        done(&path, &later, &boot());
+        assert!(!path.exists());
     }
 
     #[test]
