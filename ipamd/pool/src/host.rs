@@ -22,6 +22,10 @@ const FLUSH_TRIES: u32 = 3;
 /// Tries to take an ENI from the host before it is detached anyway; its device vanishes then. *Source*: our choice.
 const UNHOST_TRIES: u32 = 5;
 
+/// From so many refusals in a row on the host's word counts as evidence that EC2 has to be asked, once for each doubling.
+/// *Source*: our choice; a device that is only late comes sooner.
+const HOST_DOUBT: u32 = 4;
+
 impl Pool {
     /// Sends the next host change of every ENI that needs one: one at a time for each.
     pub(crate) fn tend_hosts(&mut self, now: Time, out: &mut Vec<Effect>) {
@@ -223,6 +227,11 @@ impl Pool {
             Err(reason) => {
                 let cause = host_cause(&eni.id, &reason);
                 eni.host_retry.fail(now, FailureClass::Busy, cause.clone(), &mut self.jitter);
+                let tries = eni.host_retry.tries();
+                if eni.stage == Stage::Attached && tries >= HOST_DOUBT && tries.is_power_of_two() {
+                    // Others may have detached it, and metadata may not say so.
+                    self.describing.want(now);
+                }
                 if stubborn {
                     eni.host_retry.pause(now.after(OP_PATIENCE.saturating_mul(10_000)));
                 }

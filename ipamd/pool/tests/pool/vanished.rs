@@ -3,7 +3,7 @@
 use podwire_pool::{Ec2Call, EniId, HostChange, InstanceId, Record};
 
 use crate::bench::{Bench, eni, settings};
-use crate::scenes::{grown, second};
+use crate::scenes::{describes, grown, second};
 
 /// Another ENI of ours that takes its place.
 const OTHER: &str = "eni-z";
@@ -57,6 +57,27 @@ fn host_forgets_an_eni_that_others_detached() {
     bench.pass(60_000);
     assert!(bench.removed.contains(&second()));
     assert_eq!(unhosts(&bench), 1, "{:?}", bench.all_hosts);
+}
+
+/// Found by the simulator (seed 9820): EC2 assigned to an ENI that others had detached, and the host refused its device for
+/// ever. What the host says is evidence: EC2 is asked, and not at each refusal.
+#[test]
+fn host_that_refuses_an_eni_for_long_has_ec2_asked() {
+    let mut bench = grown();
+    bench.pass(60_000);
+    let taken = bench.enis.get_mut(&second()).unwrap();
+    (taken.attached, taken.attachment, taken.instance) = (false, None, None);
+    bench.broken = Some("AddSources");
+    let (before, refused) = (describes(&bench), bench.all_hosts.len());
+    bench.add(200, "pod-5");
+    bench.pass(600_000);
+    let refused = bench.all_hosts[refused..].len();
+    let asked = describes(&bench) - before;
+    assert!(asked >= 1, "EC2 was never asked: {refused} changes on the host");
+    assert!(asked <= 8, "{asked} times");
+    // Pods are on it, so it stays, and nothing more is given out on it.
+    let rows = bench.pool.eni_rows();
+    assert!(rows.iter().any(|row| row.id == second() && row.doubted_since.is_some()), "{rows:?}");
 }
 
 /// Where another ENI has its place by now, that one stays set up.
