@@ -140,7 +140,7 @@ fn clear_away(path: &Path) {
 
 fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path) {
-        tracing::debug!(path = %path.display(), %error, "it cannot be removed; it is tried again");
+        tracing::warn!(path = %path.display(), %error, "it cannot be removed; it is tried again");
     }
 }
 

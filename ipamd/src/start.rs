@@ -118,11 +118,12 @@ pub fn begin(settings: Settings, past: Past<'_>, first_boot: bool) -> Beginning 
             return taken(take);
         }
     }
-    match &past.opened {
-        Opened::Recovered(found) if !past.may_lack(found) => {
-            from(found.same_boot, found.records.clone(), FirstLook::Metadata, None)
+    let lacking = past.recovered().is_some_and(|found| past.may_lack(found));
+    match past.opened {
+        Opened::Recovered(found) if !lacking => {
+            from(found.same_boot, found.records, FirstLook::Metadata, None)
         }
-        Opened::Recovered(found) => {
+        Opened::Recovered(ref found) => {
             let take = past.witnesses();
             if !found.same_boot && !take.records.is_empty() {
                 // What runs is of this boot, hence nothing of the ledger's.

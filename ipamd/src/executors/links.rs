@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use crate::driver::{Handle, Inspection, Message};
 use crate::vital;
 
-/// Most links in one batch. *Source*: design D18. With 16, a hundred DELs at once took a tenth longer; of the ADDs among 250
-/// DELs the slowest hundredth, which waits for a processor, was no faster.
+/// Most links in one batch. *Source*: design D18. With 16, a hundred DELs at once took as long or a tenth longer; of the ADDs
+/// among 250 DELs the slowest hundredth, which waits for a processor, was no faster.
 const BATCH: usize = 64;
 /// Batches that may wait side by side. *Source*: our choice; with [`GATHER`] they cover a wait of 40 ms.
 pub const THREADS: usize = 5;
