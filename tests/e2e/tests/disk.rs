@@ -16,6 +16,8 @@ use vpcsim::node::Node;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PREFIXES: (&str, &str) = Mode::Prefix.setting();
 const LEDGER: &str = "/var/run/aws-node/podwire";
+/// Too small for the reserve, so that the ledger finds out that the disk is full.
+const SMALL: &str = "512k";
 
 fn allocated(node: &Node) -> u32 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -41,6 +43,15 @@ fn explained(node: &Node, binaries: &Binaries) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// A node with the ledger on a file system of this size.
+fn scene(test: &str, size: &str) -> (Lab, Node, Binaries) {
+    let name = format!("e2e-{test}-{}", std::process::id());
+    let lab = Lab::start(LabSpec::named(&name)).expect("a simulated VPC (root, ip and nft)");
+    let node = lab.add_node(NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(3)).expect("a node");
+    assert!(sh(&node, &format!("mkdir -p {LEDGER} && mount -t tmpfs -o size={size} tmpfs {LEDGER}")));
+    (lab, node, Binaries::find().expect("binaries"))
+}
+
 fn start(node: &Node, binaries: &Binaries) -> Daemon {
     let mut daemon = Daemon::start(node, binaries, &[PREFIXES]).expect("a daemon");
     daemon.wait_ready(READY).expect("ready");
@@ -54,12 +65,7 @@ fn fill(node: &Node) {
 
 #[test]
 fn full_disk_refuses_adds_tidies_dels_and_recovers_by_itself() {
-    let lab =
-        Lab::start(LabSpec::named(&format!("e2e-disk-{}", std::process::id()))).expect("a simulated VPC");
-    let binaries = Binaries::find().expect("binaries");
-    let node = lab.add_node(NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(3)).expect("a node");
-    // Too small for the reserve, so that the ledger finds out that the disk is full.
-    assert!(sh(&node, &format!("mkdir -p {LEDGER} && mount -t tmpfs -o size=512k tmpfs {LEDGER}")));
+    let (_lab, node, binaries) = scene("disk", SMALL);
     let daemon = start(&node, &binaries);
     let mut pods: Vec<Pod> = (0..3).map(|n| pod::add(&node, &format!("pod-{n}")).expect("an ADD")).collect();
     fill(&node);
@@ -115,10 +121,7 @@ fn explained_problem(node: &Node, binaries: &Binaries) -> Value {
 /// A crash while the disk is full: what was answered is there, what was not is not given twice.
 #[test]
 fn crash_with_a_full_disk_keeps_what_was_answered() {
-    let lab = Lab::start(LabSpec::named(&format!("e2e-fullcrash-{}", std::process::id()))).expect("a VPC");
-    let binaries = Binaries::find().expect("binaries");
-    let node = lab.add_node(NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(3)).expect("a node");
-    assert!(sh(&node, &format!("mkdir -p {LEDGER} && mount -t tmpfs -o size=512k tmpfs {LEDGER}")));
+    let (_lab, node, binaries) = scene("fullcrash", SMALL);
     let daemon = start(&node, &binaries);
     let mut live: BTreeSet<_> =
         (0..3).map(|n| pod::add(&node, &format!("pod-{n}")).expect("an ADD").address).collect();
@@ -148,10 +151,7 @@ fn crash_with_a_full_disk_keeps_what_was_answered() {
 /// ends when it is told to.
 #[test]
 fn daemon_started_on_a_full_disk_says_so_and_can_be_stopped() {
-    let lab = Lab::start(LabSpec::named(&format!("e2e-fullstart-{}", std::process::id()))).expect("a VPC");
-    let binaries = Binaries::find().expect("binaries");
-    let node = lab.add_node(NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(3)).expect("a node");
-    assert!(sh(&node, &format!("mkdir -p {LEDGER} && mount -t tmpfs -o size=512k tmpfs {LEDGER}")));
+    let (_lab, node, binaries) = scene("fullstart", SMALL);
     fill(&node);
     let daemon = start(&node, &binaries);
     let ran = try_add(&node, "more");
@@ -168,10 +168,7 @@ fn daemon_started_on_a_full_disk_says_so_and_can_be_stopped() {
 /// it, though the ledger cannot be rewritten.
 #[test]
 fn disk_filled_by_others_refuses_nothing() {
-    let lab = Lab::start(LabSpec::named(&format!("e2e-others-{}", std::process::id()))).expect("a VPC");
-    let binaries = Binaries::find().expect("binaries");
-    let node = lab.add_node(NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(3)).expect("a node");
-    assert!(sh(&node, &format!("mkdir -p {LEDGER} && mount -t tmpfs -o size=6m tmpfs {LEDGER}")));
+    let (_lab, node, binaries) = scene("others", "6m");
     let daemon = start(&node, &binaries);
     let mut pods = vec![pod::add(&node, "pod-0").expect("an ADD")];
     fill(&node);

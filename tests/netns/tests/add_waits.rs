@@ -51,7 +51,7 @@ fn add_refused_by_a_daemon_that_stops_waits_for_the_next() {
         let refusal = Failure { cause: "stopping".into(), message: "a successor comes".into(), retry: true };
         daemon.state().refusal = Some(refusal);
         let child = runtime.spawn(&runtime.env("ADD", &sandbox), &runtime.conf.to_string());
-        std::thread::sleep(Duration::from_millis(150));
+        await_asked(&daemon);
         assert!(daemon.state().asked > 0, "else it was never refused");
         daemon.state().refusal = None;
         assert_eq!(podwire_netns::runtime::wait(child).result()["ips"][0]["address"], "10.0.0.101/32");
