@@ -5,6 +5,8 @@
 //!   pod b ──┼── node (routing) ──────┤
 //!   others ─┘                        └── eth1 10.<n>.0.12/16, the pods' ENI ── wire ── whatever the section puts there
 //! ```
+//! Every node is a stock one, whatever routes its pods: rp_filter 1, and networkd's /32 routes to gateway and resolver. The
+//! kernel then looks a source up for each packet, on plain routes as well.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -79,8 +81,10 @@ impl Node {
         ));
         let mut node = Self { ns, a, b, number, _net: None };
         node.ns.run(&format!(
-            "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1
+             sysctl -qw net.ipv4.conf.eth0.rp_filter=1 net.ipv4.conf.eth1.rp_filter=1
              ip addr add 10.0.0.11/24 dev eth0; ip link set eth0 up; ip route add default via 10.0.0.1 dev eth0
+             ip route add 10.0.0.1/32 dev eth0 scope link; ip route add 10.0.0.2/32 dev eth0 scope link
              ip addr add 10.{number}.0.12/16 dev eth1 noprefixroute; ip link set eth1 up"
         ));
         // Before the pods, as the daemon does.

@@ -6,7 +6,7 @@ use podwire_hostnet::{Attachment, NodeConfig, NodeNet, RandomSnat};
 use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, Stage, on_stage};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Wires a pod with this address.
 fn pod(stage: &Stage, name: &str, address: &str) -> Ns {
@@ -222,6 +222,35 @@ E",
             assert_eq!(remote.unwrap_or_else(|e| panic!("{node}: {e}")), "10.0.0.11");
         }
         clean(&fabric);
+    });
+}
+
+/// A connection that begins while our table is away, and is answered the wrong way, comes about once the table is back.
+#[test]
+fn a_node_port_connection_begun_without_the_table_is_remembered_later() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let pods = pods(stage);
+        stage.run(
+            "nft -f - <<'E'
+table ip kube {
+  chain pre { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 30001 dnat to 10.0.0.101:80; }
+}
+E",
+        );
+        let _server = Server::start(&pods.first, "10.0.0.101:80");
+        stage.run("nft delete table ip podwire");
+        let seen = std::thread::scope(|scope| {
+            let client = scope.spawn(|| seen_as(&fabric.internet, "10.0.1.12:30001"));
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while fabric.spoofed() == 0 {
+                assert!(Instant::now() < deadline, "no answer left by the wrong ENI");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            set(&mut node, |_| {});
+            client.join().expect("the client ends")
+        });
+        assert_eq!(seen.expect("a repeated packet is answered by the ENI of arrival"), "198.51.100.10");
     });
 }
 

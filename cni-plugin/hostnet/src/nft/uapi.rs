@@ -95,9 +95,12 @@ pub(crate) const NFTA_CT_KEY: u16 = 2;
 pub(crate) const NFTA_CT_SREG: u16 = 4;
 pub(crate) const NFT_CT_STATE: u32 = 0;
 pub(crate) const NFT_CT_DIRECTION: u32 = 1;
+pub(crate) const NFT_CT_STATUS: u32 = 2;
 pub(crate) const NFT_CT_MARK: u32 = 3;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`.
 pub(crate) const CT_STATE_NEW: u32 = 8;
+/// *Source*: linux/netfilter/nf_conntrack_common.h, `IPS_ASSURED`.
+pub(crate) const CT_STATUS_ASSURED: u32 = 1 << 2;
 
 pub(crate) const NFTA_CMP_SREG: u16 = 1;
 pub(crate) const NFTA_CMP_OP: u16 = 2;

@@ -26,9 +26,9 @@ use super::intervals::{Range, merged, range_v4};
 use super::{EniConfig, Layout, NodeConfig, RandomSnat};
 use crate::netlink::route::is_host;
 use crate::nft::expr::{
-    Cmp, Expr, accept, ct_direction_is, ct_mark_set, ct_mark_test, ct_state_new, daddr_in, daddr_local,
-    has_socket, iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set, meta_mark_test, oif_in,
-    oifname_is, saddr_is, snat,
+    Cmp, Expr, accept, ct_direction_is, ct_mark_set, ct_mark_test, ct_not_assured, ct_state_new, daddr_in,
+    daddr_local, has_socket, iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set,
+    meta_mark_test, oif_in, oifname_is, saddr_is, snat,
 };
 use crate::numbers::{MARK_ENI, MARK_PRIMARY, MARK_REROUTE};
 use ipnetwork::IpNetwork;
@@ -180,9 +180,11 @@ fn remember(number: u32, bits: u32) -> Chain {
     Chain { name: arrival_chain(number), hook: None, rules: vec![rule] }
 }
 
+/// *Why not each packet*: to ask whether the destination is the node's own costs a look at the routes. *Why not a
+/// connection's first packet only*: where that came while the table was away, the next one shall be remembered.
 fn arrival() -> Chain {
     let hook = Hook { kind: "filter", number: PREROUTING, priority: -150 };
-    let rule = [ct_direction_is(false), map_iif(ARRIVALS)].concat();
+    let rule = [ct_not_assured(), ct_direction_is(false), map_iif(ARRIVALS)].concat();
     Chain { name: "arrival".into(), hook: Some(hook), rules: vec![rule] }
 }
 
