@@ -9,7 +9,8 @@
 //! The node carries what stock images do: rp_filter 1, and networkd's /32 routes to gateway and resolver in `main`.
 
 use crate::stage::{NODE, Ns, Stage};
-use podwire_hostnet::{EniConfig, EniSlot, Layout, NodeConfig, NodeNet, RandomSnat};
+use podwire_hostnet::pod::{self, PodWiring};
+use podwire_hostnet::{Attachment, EniConfig, EniSlot, Layout, NodeConfig, NodeNet, RandomSnat};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -139,6 +140,34 @@ pub fn second_eni(sources: &[&str]) -> EniConfig {
         mtu: 9001,
         sources: sources.iter().map(|s| net(s)).collect(),
     }
+}
+
+/// Wires a pod with this address.
+///
+/// # Panics
+/// When the kernel refuses.
+#[must_use]
+pub fn wired_pod(stage: &Stage, name: &str, address: &str) -> Ns {
+    let ns = stage.netns(name);
+    let wiring = PodWiring {
+        attachment: Attachment { container_id: name.into(), ifname: "eth0".into() },
+        host_ifname: format!("eni{name}"),
+        addresses: vec![address.parse().expect("an address")],
+        mtu: 9001,
+        compat: None,
+    };
+    pod::add(ns.open(), &wiring).expect("wired");
+    ns
+}
+
+/// Applies the node's settings with a change.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn set(node: &mut NodeNet, change: impl FnOnce(&mut NodeConfig)) {
+    let mut config = node_config();
+    change(&mut config);
+    node.apply_node(&config).expect("node");
 }
 
 /// Reads a network.

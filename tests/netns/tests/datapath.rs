@@ -2,25 +2,11 @@
 //! right way.
 
 use podwire_hostnet::pod::{self, PodWiring};
-use podwire_hostnet::{Attachment, NodeConfig, NodeNet, RandomSnat};
-use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni};
+use podwire_hostnet::{Attachment, NodeNet, RandomSnat};
+use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni, set, wired_pod};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, Stage, on_stage};
-use std::time::{Duration, Instant};
-
-/// Wires a pod with this address.
-fn pod(stage: &Stage, name: &str, address: &str) -> Ns {
-    let ns = stage.netns(name);
-    let wiring = PodWiring {
-        attachment: Attachment { container_id: name.into(), ifname: "eth0".into() },
-        host_ifname: format!("eni{name}"),
-        addresses: vec![address.parse().expect("an address")],
-        mtu: 9001,
-        compat: None,
-    };
-    pod::add(ns.open(), &wiring).expect("wired");
-    ns
-}
+use std::time::Duration;
 
 /// One pod on each ENI, and one on a prefix of the second.
 struct Pods {
@@ -31,16 +17,10 @@ struct Pods {
 
 fn pods(stage: &Stage) -> Pods {
     Pods {
-        first: pod(stage, "first", "10.0.0.101"),
-        second: pod(stage, "second", "10.0.1.101"),
-        prefixed: pod(stage, "prefixed", "10.0.1.65"),
+        first: wired_pod(stage, "first", "10.0.0.101"),
+        second: wired_pod(stage, "second", "10.0.1.101"),
+        prefixed: wired_pod(stage, "prefixed", "10.0.1.65"),
     }
-}
-
-fn set(node: &mut NodeNet, change: impl FnOnce(&mut NodeConfig)) {
-    let mut config = node_config();
-    change(&mut config);
-    node.apply_node(&config).expect("node");
 }
 
 fn clean(fabric: &Fabric) {
@@ -186,71 +166,6 @@ E",
             .expect("ENI");
         restarted.prune().expect("pruned");
         both();
-    });
-}
-
-/// AWS_VPC_CNI_NODE_PORT_SUPPORT: a NodePort connection is answered by the ENI it came in by, whatever ENI the pod is on,
-/// and also where the pod is on another node (masqueraded). kube-proxy is played by two rules at its own hooks.
-#[test]
-fn node_port_answers_by_the_eni_of_arrival() {
-    on_stage(|stage| {
-        let (fabric, _node) = ready_node(stage);
-        let pods = pods(stage);
-        stage.run(
-            "nft -f - <<'E'
-table ip kube {
-  chain pre { type nat hook prerouting priority dstnat;
-    fib daddr type local tcp dport 30001 dnat to 10.0.0.101:80
-    fib daddr type local tcp dport 30002 dnat to 10.0.1.101:80
-    fib daddr type local tcp dport 30003 meta mark set mark | 0x4000 dnat to 10.0.9.9:80
-  }
-  chain post { type nat hook postrouting priority srcnat; mark & 0x4000 != 0 masquerade; }
-}
-E",
-        );
-        let _servers = [
-            Server::start(&pods.first, "10.0.0.101:80"),
-            Server::start(&pods.second, "10.0.1.101:80"),
-            Server::start(&fabric.peer, "10.0.9.9:80"),
-        ];
-        for node in ["10.0.0.11", "10.0.1.12"] {
-            for port in [30001, 30002] {
-                let seen = seen_as(&fabric.internet, &format!("{node}:{port}"));
-                assert_eq!(seen.unwrap_or_else(|e| panic!("{node}:{port}: {e}")), "198.51.100.10");
-            }
-            let remote = seen_as(&fabric.internet, &format!("{node}:30003"));
-            assert_eq!(remote.unwrap_or_else(|e| panic!("{node}: {e}")), "10.0.0.11");
-        }
-        clean(&fabric);
-    });
-}
-
-/// A connection that begins while our table is away, and is answered the wrong way, comes about once the table is back.
-#[test]
-fn a_node_port_connection_begun_without_the_table_is_remembered_later() {
-    on_stage(|stage| {
-        let (fabric, mut node) = ready_node(stage);
-        let pods = pods(stage);
-        stage.run(
-            "nft -f - <<'E'
-table ip kube {
-  chain pre { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 30001 dnat to 10.0.0.101:80; }
-}
-E",
-        );
-        let _server = Server::start(&pods.first, "10.0.0.101:80");
-        stage.run("nft delete table ip podwire");
-        let seen = std::thread::scope(|scope| {
-            let client = scope.spawn(|| seen_as(&fabric.internet, "10.0.1.12:30001"));
-            let deadline = Instant::now() + Duration::from_secs(5);
-            while fabric.spoofed() == 0 {
-                assert!(Instant::now() < deadline, "no answer left by the wrong ENI");
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            set(&mut node, |_| {});
-            client.join().expect("the client ends")
-        });
-        assert_eq!(seen.expect("a repeated packet is answered by the ENI of arrival"), "198.51.100.10");
     });
 }
 

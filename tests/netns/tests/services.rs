@@ -1,13 +1,11 @@
 //! Services with kube-proxy's real rules, in each of its modes, for pods on either ENI. The fabric drops every source that is
 //! not assigned to the ENI it comes from, so whatever arrives has taken the right way.
 
-use podwire_hostnet::pod::{self, PodWiring};
-use podwire_hostnet::{Attachment, NodeNet, Part};
+use podwire_hostnet::{NodeNet, Part};
 use podwire_netns::kubeproxy::{self, Front, Mode, Service};
-use podwire_netns::node::{Fabric, node_config, ready_node, second_eni};
+use podwire_netns::node::{Fabric, node_config, ready_node, second_eni, wired_pod};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, Stage, on_stage};
-use std::net::IpAddr;
 use std::time::Duration;
 
 const SERVICES: [Service; 9] = [
@@ -33,23 +31,10 @@ struct Scene {
     _servers: [Server; 4],
 }
 
-fn pod(stage: &Stage, name: &str, address: &str) -> Ns {
-    let ns = stage.netns(name);
-    let wiring = PodWiring {
-        attachment: Attachment { container_id: name.into(), ifname: "eth0".into() },
-        host_ifname: format!("eni{name}"),
-        addresses: vec![address.parse::<IpAddr>().expect("an address")],
-        mtu: 9001,
-        compat: None,
-    };
-    pod::add(ns.open(), &wiring).expect("wired");
-    ns
-}
-
 /// A node with a pod on each ENI; something listens everywhere.
 fn scene(stage: &Stage) -> Scene {
     let (fabric, node) = ready_node(stage);
-    let (first, second) = (pod(stage, "first", "10.0.0.101"), pod(stage, "second", "10.0.1.101"));
+    let (first, second) = (wired_pod(stage, "first", "10.0.0.101"), wired_pod(stage, "second", "10.0.1.101"));
     let servers = [
         Server::start(&fabric.peer, "10.0.9.9:80"),
         Server::start(&fabric.internet, "198.51.100.10:80"),

@@ -1,30 +1,10 @@
 //! What only stock kernels have: IPVS, VLAN devices, netem. `scripts/kernel-matrix` runs this in virtual machines.
 
-use podwire_hostnet::pod::{self, PodWiring};
-use podwire_hostnet::{Attachment, Layout, NodeConfig, NodeNet};
-use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni};
+use podwire_hostnet::{Layout, NodeNet};
+use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni, set, wired_pod};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, Stage, on_stage};
 use std::time::{Duration, Instant};
-
-fn pod(stage: &Stage, name: &str, address: &str) -> Ns {
-    let ns = stage.netns(name);
-    let wiring = PodWiring {
-        attachment: Attachment { container_id: name.into(), ifname: "eth0".into() },
-        host_ifname: format!("eni{name}"),
-        addresses: vec![address.parse().expect("an address")],
-        mtu: 9001,
-        compat: None,
-    };
-    pod::add(ns.open(), &wiring).expect("wired");
-    ns
-}
-
-fn set(node: &mut NodeNet, change: impl FnOnce(&mut NodeConfig)) {
-    let mut config = node_config();
-    change(&mut config);
-    node.apply_node(&config).expect("node");
-}
 
 fn clean(fabric: &Fabric) {
     assert_eq!(fabric.spoofed(), 0, "spoofed packets left the node");
@@ -88,7 +68,8 @@ fn served(ipvs: &Ipvs<'_>, fabric: &Fabric, first: &Ns, second: &Ns) -> [Server;
 fn ipvs_cluster_ip_leaves_by_the_right_eni() {
     on_stage(|stage| {
         let (fabric, mut node) = ready_node(stage);
-        let (first, second) = (pod(stage, "first", "10.0.0.101"), pod(stage, "second", "10.0.1.101"));
+        let (first, second) =
+            (wired_pod(stage, "first", "10.0.0.101"), wired_pod(stage, "second", "10.0.1.101"));
         let ipvs = Ipvs::start(stage);
         let _servers = served(&ipvs, &fabric, &first, &second);
         assert_eq!(asks(&second, "172.20.0.10:80"), "10.0.1.101", "a pod elsewhere in the VPC");
@@ -117,7 +98,8 @@ fn ipvs_cluster_ip_leaves_by_the_right_eni() {
 fn ipvs_cluster_ip_leaves_by_the_right_eni_in_layout_compat() {
     on_stage(|stage| {
         let (fabric, mut node) = ready_node(stage);
-        let (first, second) = (pod(stage, "first", "10.0.0.101"), pod(stage, "second", "10.0.1.101"));
+        let (first, second) =
+            (wired_pod(stage, "first", "10.0.0.101"), wired_pod(stage, "second", "10.0.1.101"));
         set(&mut node, |c| c.layout = Layout::Compat);
         let ipvs = Ipvs::start(stage);
         let _servers = served(&ipvs, &fabric, &first, &second);
@@ -136,7 +118,8 @@ fn ipvs_cluster_ip_leaves_by_the_right_eni_in_layout_compat() {
 fn ipvs_node_port_answers_by_the_eni_of_arrival() {
     on_stage(|stage| {
         let (fabric, _node) = ready_node(stage);
-        let (first, second) = (pod(stage, "first", "10.0.0.101"), pod(stage, "second", "10.0.1.101"));
+        let (first, second) =
+            (wired_pod(stage, "first", "10.0.0.101"), wired_pod(stage, "second", "10.0.1.101"));
         let ipvs = Ipvs::start(stage);
         let _servers = [
             Server::start(&fabric.peer, "10.0.9.9:80"),
@@ -161,7 +144,7 @@ fn ipvs_node_port_answers_by_the_eni_of_arrival() {
 fn vlan_device_is_left_without_snat() {
     on_stage(|stage| {
         let (fabric, _node) = ready_node(stage);
-        let branch = pod(stage, "branch", "10.0.1.201");
+        let branch = wired_pod(stage, "branch", "10.0.1.201");
         stage.run("ip link add link eth1 name vlan.eth.7 type vlan id 7 && ip link set vlan.eth.7 up");
         stage.run("ip route add default via 10.0.1.1 dev vlan.eth.7 onlink table 107");
         stage.run(
@@ -188,7 +171,7 @@ fn slow_link_keeps_its_connections() {
     on_stage(|stage| {
         let (fabric, mut node) = ready_node(stage);
         fabric.router.run("for d in f-0 f-1; do tc qdisc add dev $d root netem delay 60ms 5ms; done");
-        let second = pod(stage, "second", "10.0.1.101");
+        let second = wired_pod(stage, "second", "10.0.1.101");
         let _servers =
             [Server::start(&fabric.internet, "198.51.100.10:80"), Server::start(&fabric.peer, "10.0.9.9:80")];
         let mut outside = Client::connect(&second, "198.51.100.10:80").expect("connected");
