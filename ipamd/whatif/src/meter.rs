@@ -6,7 +6,7 @@ use podwire_pool::settings::Mode;
 
 use crate::report::{Held, Sample};
 
-/// How far back the peak of the bound looks. *Unit*: samples, one each second. *Source*: issue 3 (10 minutes).
+/// How far back the peak of the bound looks. *Unit*: samples, one each second. *Source*: our choice.
 const WINDOW: usize = 600;
 /// Addresses of a prefix. *Source*: EC2 user guide, "Prefix delegation".
 pub(crate) const PREFIX_SIZE: u32 = 16;
@@ -47,8 +47,8 @@ impl Meter {
     }
 }
 
-/// What the bound allows at a peak. *Source*: issue 3, "Must reach"; the reserve with prefixes is the pool's own, a
-/// twentieth and at least one.
+/// What the bound allows at a peak: a tenth more addresses and at least two, or one prefix more. *Source*: our choice; the
+/// reserve with prefixes is the pool's own, a twentieth and at least one.
 fn allowed(mode: Mode, peak: u32) -> u32 {
     match mode {
         Mode::SecondaryIp => peak + (peak / 10).max(2),

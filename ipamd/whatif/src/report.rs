@@ -36,7 +36,7 @@ pub struct Held {
     pub pods: u64,
     /// Of these, resting after a release.
     pub cooling: u64,
-    /// What the frugality bound allows (issue 3): with single addresses the peak of pods and cooling over the last ten
+    /// What the frugality bound allows: with single addresses the peak of pods and cooling over the last ten
     /// minutes and max(2, 10 %) more; with prefixes sixteen for each of ceil((that peak + reserve) / 16) + 1.
     pub allowed: u64,
 }

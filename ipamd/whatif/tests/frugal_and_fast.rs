@@ -1,9 +1,9 @@
-//! The default targets in the what-if: frugal and fast on four workloads (issue 3, "Must reach").
+//! The default targets in the what-if: frugal and fast on the standard workloads.
 
 use std::time::Duration;
 
 use podwire_pool::settings::Warm;
-use podwire_whatif::workloads::{FOUR, Workload};
+use podwire_whatif::workloads::{STANDARD, Workload};
 use podwire_whatif::{Change, Node, NodeError, Scenario, Step, Subnet, Summary, run};
 
 /// The incumbent's, as its manifest sets them.
@@ -48,7 +48,7 @@ fn default_targets_are_frugal_and_fast_on_four_workloads() {
     let mut missed = Vec::new();
     for prefixes in [false, true] {
         let what = if prefixes { "prefixes" } else { "single addresses" };
-        for workload in &FOUR {
+        for workload in &STANDARD {
             for known in [false, true] {
                 let s = summary(workload, &xlarge(prefixes, Warm::DemandDriven), known);
                 let who = format!("{what}{}", if known { ", binding known" } else { "" });
@@ -69,7 +69,7 @@ fn default_targets_are_frugal_and_fast_on_four_workloads() {
 
 #[test]
 fn the_same_question_has_the_same_answer() {
-    let (steps, lasts) = (FOUR[1].make)(7);
+    let (steps, lasts) = (STANDARD[1].make)(7);
     let scenario = Scenario::on(&xlarge(false, Warm::DemandDriven), steps, lasts).unwrap();
     assert_eq!(run(&scenario), run(&scenario));
     assert_ne!(run(&scenario), run(&Scenario { seed: 2, ..scenario.clone() }), "the seed matters");
@@ -88,7 +88,7 @@ fn exhausted_subnet_shows_as_pods_without_address() {
 
 #[test]
 fn small_budget_shows_as_throttled_calls() {
-    let (steps, lasts) = (FOUR[3].make)(1);
+    let (steps, lasts) = (STANDARD[3].make)(1);
     let mut scenario = Scenario::on(&xlarge(false, Warm::DemandDriven), steps, lasts).unwrap();
     scenario.lasts = Duration::from_secs(4 * 3_600);
     scenario.model.changing = podwire_whatif::model::Budget { burst: 1, per_second: 0 };

@@ -10,11 +10,11 @@ use podwire_sim::storm::{Storm, naive, storm};
 
 use crate::figures::{Figures, Must};
 
-/// Nodes that start at once. *Source*: issue 5.
+/// Nodes that start at once: an account with a busy autoscaler. *Source*: our choice.
 const NODES: u32 = 200;
 /// Storms whose worst is kept.
 const STORMS: u64 = 5;
-/// Pods of the idle node. *Source*: issue 5.
+/// Pods of the idle node. *Source*: our choice.
 const PODS: usize = 20;
 
 pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()> {

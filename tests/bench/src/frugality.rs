@@ -2,7 +2,7 @@
 
 use podwire_e2e::report::say;
 use podwire_pool::settings::Warm;
-use podwire_whatif::workloads::FOUR;
+use podwire_whatif::workloads::STANDARD;
 use podwire_whatif::{Node, Report, Scenario, Summary, Waits, run as play};
 
 use crate::figures::{Figures, Must};
@@ -45,7 +45,7 @@ pub(crate) fn run(figures: &mut Figures) -> anyhow::Result<()> {
 fn all(who: &str, warm: Warm, prefixes: bool, binding_known: bool) -> anyhow::Result<Summary> {
     let node = Node { instance_type: "m5.xlarge".into(), prefixes, warm, max_pods: None };
     let mut reports: Vec<Report> = Vec::new();
-    for workload in &FOUR {
+    for workload in &STANDARD {
         let mut of_kind = Vec::new();
         for seed in 1..=SEEDS {
             let (steps, lasts) = (workload.make)(seed);

@@ -179,7 +179,7 @@ impl Bench {
     }
 }
 
-/// The kinds that issue 3 names.
+/// The kinds of input that are told apart.
 fn kind(input: &Input) -> &'static str {
     match input {
         Input::Allocate { .. } => "allocate",

@@ -1,4 +1,4 @@
-//! A living daemon's trace, asked for by SIGUSR1, plays again with equal effects (issue 3, point 6).
+//! A living daemon's trace, asked for by SIGUSR1, plays again with equal effects.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;

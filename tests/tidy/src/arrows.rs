@@ -35,12 +35,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 const POOL: (&str, &[&str]) = ("podwire-pool", &["ipnetwork"]);
 
 /// Start of the name of a heavy dependency, and the one package that may carry its weight.
-const HEAVY: [(&str, &str); 4] = [
-    ("aws-", "podwire-ec2"),
-    ("k8s-openapi", "podwire-kube"),
-    ("kube", "podwire-kube"),
-    ("rustls", "podwire-ec2"),
-];
+const HEAVY: [(&str, &str); 2] = [("aws-", "podwire-ec2"), ("rustls", "podwire-ec2")];
 
 /// Arrows that are not in the picture.
 #[must_use]

@@ -70,8 +70,8 @@ const BANS: &[Ban] = &[
     },
 ];
 
-/// Paths of one machine, in halves so that this file does not hold them.
-const MACHINE_PATHS: [(&str, &str); 3] = [("/wo", "rk/"), ("/fa", "rm/"), ("/ro", "ot/")];
+/// Where people keep their files, in halves so that this file does not hold them; beside these, where the workspace lies.
+const HOMES: [(&str, &str); 3] = [("/ho", "me/"), ("/ro", "ot/"), ("/Us", "ers/")];
 
 /// Banned words in code, and paths of one machine anywhere.
 #[must_use]
@@ -119,14 +119,16 @@ fn stands_in(line: &str, word: &str) -> bool {
 }
 
 fn machine_paths(file: &SourceFile) -> Vec<Problem> {
+    let own = env!("CARGO_MANIFEST_DIR").strip_suffix("/tests/tidy").map(|root| format!("{root}/"));
+    let paths: Vec<String> =
+        HOMES.iter().map(|(first, second)| format!("{first}{second}")).chain(own).collect();
     let mut problems = Vec::new();
     for (index, text) in file.text.lines().enumerate() {
-        for (first, second) in MACHINE_PATHS {
-            let path = format!("{first}{second}");
+        for path in &paths {
             let begins = |at: usize| {
                 !text[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "-_./}".contains(c))
             };
-            if text.match_indices(&path).any(|(at, _)| begins(at)) {
+            if text.match_indices(path.as_str()).any(|(at, _)| begins(at)) {
                 let rule = format!("`{path}` is a path of one machine");
                 problems.push(problem(
                     file,
@@ -177,9 +179,10 @@ mod tests {
 
     #[test]
     fn paths_of_one_machine_are_found_anywhere() {
-        let (work, root) = (["/wo", "rk/x"].concat(), ["/ro", "ot/.cargo"].concat());
-        assert_eq!(found("README.md", &format!("see `{work}`")), [1]);
+        let (home, root) = (["/ho", "me/x"].concat(), ["/ro", "ot/.cargo"].concat());
+        assert_eq!(found("README.md", &format!("see `{home}`")), [1]);
         assert_eq!(found("scripts/x", &format!("cd {root}")), [1]);
-        assert_eq!(found("README.md", &format!("https://example.org{work} and a/b{root}")), [0usize; 0]);
+        assert_eq!(found("scripts/x", concat!("cd ", env!("CARGO_MANIFEST_DIR"))), [1]);
+        assert_eq!(found("README.md", &format!("https://example.org{home} and a/b{root}")), [0usize; 0]);
     }
 }
