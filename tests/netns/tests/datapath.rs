@@ -235,6 +235,41 @@ E",
     });
 }
 
+/// Cilium, chained behind the plugin, gives each packet of a pod a mark whose low byte is a cluster's number, and reads it again
+/// at the other pod's device: no packet is misled by it, and none arrives with an ENI's number.
+#[test]
+fn numbers_of_others_in_our_bits_mislead_no_packet() {
+    on_stage(|stage| {
+        let (fabric, _node) = ready_node(stage);
+        let pods = pods(stage);
+        stage.run(
+            "nft -f - <<'E'
+table ip cilium {
+  counter clean { }
+  counter soiled { }
+  chain pre { type filter hook prerouting priority raw; iifname \"eni*\" meta mark set 0x12340f02; }
+  chain post { type filter hook postrouting priority 400;
+    oifname \"eni*\" mark == 0x12340f00 counter name clean
+    oifname \"eni*\" mark & 0x7f != 0 counter name soiled
+  }
+}
+E",
+        );
+        let _servers =
+            [Server::start(&fabric.peer, "10.0.9.9:80"), Server::start(&pods.first, "10.0.0.101:80")];
+        assert_eq!(seen_as(&pods.first, "10.0.9.9:80").expect("by the primary ENI"), "10.0.0.101");
+        assert_eq!(seen_as(&pods.second, "10.0.0.101:80").expect("pod to pod"), "10.0.1.101");
+        let counted = |name: &str| {
+            stage.json(&format!("nft -j list counter ip cilium {name}"))["nftables"][1]["counter"]["packets"]
+                .as_u64()
+                .expect("a number")
+        };
+        assert!(counted("clean") > 0);
+        assert_eq!(counted("soiled"), 0);
+        clean(&fabric);
+    });
+}
+
 /// The node's own connections by a secondary ENI's address leave by that ENI, and under no SNAT.
 #[test]
 fn node_speaks_by_the_eni_of_its_address() {

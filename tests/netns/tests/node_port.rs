@@ -3,7 +3,7 @@
 
 use podwire_netns::node::{ready_node, set, wired_pod};
 use podwire_netns::on_stage;
-use podwire_netns::tcp::{Server, seen_as};
+use podwire_netns::tcp::{Client, Server, seen_as};
 use std::time::{Duration, Instant};
 
 /// AWS_VPC_CNI_NODE_PORT_SUPPORT: a NodePort connection is answered by the ENI it came in by, whatever ENI the pod is on,
@@ -39,6 +39,30 @@ E",
             let remote = seen_as(&fabric.internet, &format!("{node}:30003"));
             assert_eq!(remote.unwrap_or_else(|e| panic!("{node}: {e}")), "10.0.0.11");
         }
+        assert_eq!(fabric.spoofed(), 0, "spoofed packets left the node");
+    });
+}
+
+/// A connection that is made while our table is away, by the primary ENI where `main` leads the answers, goes on there once
+/// the table is back, though its pod is on another ENI.
+#[test]
+fn a_node_port_connection_made_without_the_table_goes_on_where_it_came_in() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let second = wired_pod(stage, "second", "10.0.1.101");
+        stage.run(
+            "nft -f - <<'E'
+table ip kube {
+  chain pre { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 30002 dnat to 10.0.1.101:80; }
+}
+E",
+        );
+        let _server = Server::start(&second, "10.0.1.101:80");
+        stage.run("nft delete table ip podwire");
+        let mut client = Client::connect(&fabric.internet, "10.0.0.11:30002").expect("by the primary ENI");
+        assert_eq!(client.ask().expect("an answer"), "198.51.100.10");
+        set(&mut node, |_| {});
+        assert_eq!(client.ask().expect("still there"), "198.51.100.10");
         assert_eq!(fabric.spoofed(), 0, "spoofed packets left the node");
     });
 }

@@ -101,6 +101,8 @@ pub(crate) const NFT_CT_MARK: u32 = 3;
 pub(crate) const CT_STATE_NEW: u32 = 8;
 /// *Source*: linux/netfilter/nf_conntrack_common.h, `IPS_ASSURED`.
 pub(crate) const CT_STATUS_ASSURED: u32 = 1 << 2;
+/// *Source*: linux/netfilter/nf_conntrack_common.h, `IPS_DST_NAT`.
+pub(crate) const CT_STATUS_DST_NAT: u32 = 1 << 5;
 
 pub(crate) const NFTA_CMP_SREG: u16 = 1;
 pub(crate) const NFTA_CMP_OP: u16 = 2;

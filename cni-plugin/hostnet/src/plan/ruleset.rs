@@ -6,6 +6,9 @@
 //! | `egress` | prerouting, −90 | chooses the ENI a packet leaves by; after kube-proxy's DNAT at −100, so that the true destination counts |
 //! | `reroute` | output, −150 | chooses again for what IPVS sends on: its destination was not known in `egress` |
 //! | `leave-vpc` | postrouting, 110 | gives what leaves the VPC the node's primary address; after kube-proxy's masquerade at 100 |
+//! | `unmark` | postrouting, 300 | takes an ENI's number off again: the way is chosen |
+//!
+//! *Why a number is taken off*: Cilium, chained behind the plugin, reads these bits at a pod's device as a cluster's number.
 //!
 //! kube-proxy's IPVS mode takes a pod's packet to a service address in as if it were for the node, and sends it on to an
 //! endpoint as if the node had made it: routed without mark or source, and then through `output`. A chain of type *route*
@@ -26,8 +29,8 @@ use super::intervals::{Range, merged, range_v4};
 use super::{EniConfig, Layout, NodeConfig, RandomSnat};
 use crate::netlink::route::is_host;
 use crate::nft::expr::{
-    Cmp, Expr, accept, ct_direction_is, ct_mark_set, ct_mark_test, ct_not_assured, ct_state_new, daddr_in,
-    daddr_local, has_socket, iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set,
+    Cmp, Expr, accept, ct_direction_is, ct_dnat_or_not_assured, ct_mark_set, ct_mark_test, ct_state_new,
+    daddr_in, daddr_local, has_socket, iifname_is, map_iif, map_masked_ct_mark, map_saddr, meta_mark_set,
     meta_mark_test, oif_in, oifname_is, saddr_is, snat,
 };
 use crate::numbers::{MARK_ENI, MARK_PRIMARY, MARK_REROUTE};
@@ -164,6 +167,7 @@ pub(crate) fn ruleset(
     if !node.external_snat {
         chains.push(snat_chain(node));
     }
+    chains.push(unmark());
     Ruleset { chains, sets: sets(node, primary_device, &marked) }
 }
 
@@ -180,11 +184,12 @@ fn remember(number: u32, bits: u32) -> Chain {
     Chain { name: arrival_chain(number), hook: None, rules: vec![rule] }
 }
 
-/// *Why not each packet*: to ask whether the destination is the node's own costs a look at the routes. *Why not a
-/// connection's first packet only*: where that came while the table was away, the next one shall be remembered.
+/// *Why not each packet*: to ask whether the destination is the node's own costs a look at the routes, and most packets are of
+/// connections to a pod, which work. *Why not a connection's first packet only*: where that came while the table was away, the
+/// next one is remembered; kube-proxy's connections show that they were to the node, IPVS's until their handshake is through.
 fn arrival() -> Chain {
     let hook = Hook { kind: "filter", number: PREROUTING, priority: -150 };
-    let rule = [ct_not_assured(), ct_direction_is(false), map_iif(ARRIVALS)].concat();
+    let rule = [ct_dnat_or_not_assured(), ct_direction_is(false), map_iif(ARRIVALS)].concat();
     Chain { name: "arrival".into(), hook: Some(hook), rules: vec![rule] }
 }
 
@@ -214,18 +219,26 @@ fn egress(node: &NodeConfig, prefixes: &[&String]) -> Chain {
     }
     rules.push(map_saddr(ADDRESSES));
     rules.push(map_saddr(PREFIXES));
+    // Whatever others wrote there is no ENI's number.
+    rules.push(meta_mark_set(MARK_ENI, 0));
     Chain { name: "egress".into(), hook: Some(hook), rules }
 }
 
-/// The node's own packets pass by the first rule: they carry no ENI's number. In layout compat nothing does; there a rule
-/// for the pod's address is found once the route is looked up again with it, and what the node sends has a socket.
+fn unmark() -> Chain {
+    let hook = Hook { kind: "filter", number: POSTROUTING, priority: 300 };
+    Chain { name: "unmark".into(), hook: Some(hook), rules: vec![meta_mark_set(MARK_ENI, 0)] }
+}
+
+/// The node's own packets pass: they carry no ENI's number, and where a program gave them a mark that looks like one they
+/// have a socket. In layout compat nothing carries a number; there a rule for the pod's address is found once the route is
+/// looked up again with it.
 fn reroute(node: &NodeConfig) -> Chain {
     let hook = Hook { kind: "route", number: OUTPUT, priority: -150 };
-    let nodes_own = match node.layout {
-        Layout::Constant => meta_mark_test(MARK_ENI, false),
-        Layout::Compat => has_socket(),
-    };
-    let mut rules = vec![[nodes_own, accept()].concat()];
+    let mut rules = Vec::new();
+    if node.layout == Layout::Constant {
+        rules.push([meta_mark_test(MARK_ENI, false), accept()].concat());
+    }
+    rules.push([has_socket(), accept()].concat());
     if !node.external_snat {
         rules.push(
             [
