@@ -3,8 +3,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -18,6 +18,8 @@ pub(crate) trait Disk: std::fmt::Debug + Send {
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Makes the file at least this long, with zeros, and reserves the space.
     fn reserve(&self, length: u64) -> io::Result<()>;
+    /// Whether the file has no name any more: what is written into it ends with this process.
+    fn is_gone(&self) -> bool;
 }
 
 impl Disk for File {
@@ -35,6 +37,10 @@ impl Disk for File {
 
     fn reserve(&self, length: u64) -> io::Result<()> {
         Ok(fallocate(self, FallocateFlags::empty(), 0, length)?)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 }
 
@@ -75,6 +81,17 @@ pub(crate) trait Directory: std::fmt::Debug + Send {
 #[derive(Debug)]
 pub(crate) struct RealDirectory(pub(crate) PathBuf);
 
+/// Makes the directory, private; the ones above it as the system makes them.
+pub(crate) fn make(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
 impl Directory for RealDirectory {
     fn read(&self, name: &str, unfit: u64, limit: u64) -> io::Result<Lies> {
         let path = self.0.join(name);
@@ -93,7 +110,15 @@ impl Directory for RealDirectory {
     fn create(&self, name: &str) -> io::Result<Box<dyn Disk>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        Ok(Box::new(options.open(self.0.join(name))?))
+        let file = match options.open(self.0.join(name)) {
+            // Somebody removed the directory.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make(&self.0)?;
+                options.open(self.0.join(name))?
+            }
+            opened => opened?,
+        };
+        Ok(Box::new(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn Disk>> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use podwire_pool::{BootId, InstanceId, Record};
 
 use crate::aside::{Aside, Shelf};
 use crate::codec;
-use crate::disk::{Directory, Disk, Lies, RealDirectory};
+use crate::disk::{Directory, Disk, Lies, RealDirectory, make};
 use crate::error::LedgerError;
 use crate::frame::{self, Header};
 
@@ -251,13 +251,19 @@ impl Ledger {
         self.current.is_some()
     }
 
-    /// Whether it is time for [`Self::compact`]: the ledger is not founded yet, or it has grown. In the latter case
-    /// appending goes on working.
+    /// Whether it is time for [`Self::compact`]: the ledger is not founded yet, it has grown, or its file is gone. In the
+    /// latter cases appending goes on working.
     #[must_use]
     pub fn needs_compaction(&self) -> bool {
-        self.current
-            .as_ref()
-            .is_none_or(|current| current.end >= COMPACT_AT.max(current.base.saturating_add(GROWTH)))
+        self.current.as_ref().is_none_or(|current| {
+            current.file.is_gone() || current.end >= COMPACT_AT.max(current.base.saturating_add(GROWTH))
+        })
+    }
+
+    /// Whether somebody removed the file, or put another one in its place: the next start would not find what it holds.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.file.is_gone())
     }
 
     /// Replaces everything by a snapshot, in a new file that takes the old one's place only when it is on disk. What
@@ -361,17 +367,6 @@ pub(crate) const NAME: &str = "ledger";
 const TEMPORARY: &str = "ledger.new";
 /// Name of the lock. *Why* a file of its own: compaction replaces the ledger, and a lock stays with the old file.
 const LOCK: &str = "ledger.lock";
-
-/// The directory, private; the ones above it as the system makes them.
-fn make(dir: &Path) -> io::Result<()> {
-    if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        made => made,
-    }
-}
 
 fn lock(dir: &Path) -> Result<File, LedgerError> {
     let path = dir.join(LOCK);

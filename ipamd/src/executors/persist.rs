@@ -176,7 +176,11 @@ impl Asking {
 
     fn is_due(&self, ledger: &Ledger) -> bool {
         let due = |refused| clock::now().since(refused) >= self.pause;
-        !self.under_way && self.refused.map_or_else(|| ledger.needs_compaction(), due)
+        let due = !self.under_way && self.refused.map_or_else(|| ledger.needs_compaction(), due);
+        if due && ledger.is_gone() {
+            tracing::error!("somebody removed the ledger's file while it is in use; it is written anew");
+        }
+        due
     }
 
     const fn written(&mut self) {

@@ -14,6 +14,7 @@ mod damage;
 mod evil;
 mod founding;
 mod full;
+mod gone;
 mod history;
 mod machine;
 mod samples;
@@ -331,6 +332,10 @@ impl Disk for Faulty {
 
     fn reserve(&self, length: u64) -> io::Result<()> {
         self.file.reserve(length)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.file.is_gone()
     }
 }
 

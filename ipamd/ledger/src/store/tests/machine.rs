@@ -236,6 +236,10 @@ impl Disk for OpenFile {
     fn reserve(&self, length: u64) -> io::Result<()> {
         self.0.change(self.1, Change::Reserve(length))
     }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 impl Directory for Machine {
