@@ -67,8 +67,10 @@ impl Past<'_> {
         file.revision.is_some() && self.recovered().is_some_and(|found| found.lineage == file.lineage)
     }
 
-    /// Entries of an earlier boot prove nothing: its pods are gone. A minute's grace, because wall clocks are set.
-    fn of_this_boot(&self) -> bool {
+    /// Whether a checkpoint of this boot lies there. Entries of an earlier one prove nothing: its pods are gone. A minute's
+    /// grace, because wall clocks are set.
+    #[must_use]
+    pub fn of_this_boot(&self) -> bool {
         const GRACE_NS: i128 = 60_000_000_000;
         let booted = self.clocks.booted_unix_ns;
         let rebooted = self.recovered().is_some_and(|found| !found.same_boot);
@@ -77,11 +79,11 @@ impl Past<'_> {
         })
     }
 
-    /// Whether nothing shows that this instance had a past. A ledger that cannot be read and a checkpoint of this boot do:
-    /// metadata may be older than what they knew. A foreign ledger does not, it came with a cloned disk.
+    /// Whether nothing shows that this instance had a past. A ledger or a checkpoint that cannot be read, and a checkpoint of
+    /// this boot do: metadata may be older than what they knew. A foreign ledger does not, it came with a cloned disk.
     fn is_blank(&self) -> bool {
         let none = matches!(self.opened, Opened::Fresh | Opened::Foreign { .. });
-        none && !self.of_this_boot()
+        none && *self.beside != Beside::Unreadable && !self.of_this_boot()
     }
 
     /// Whether more may have happened than this ledger knows. It is damaged; or what stands beside it from its first second
@@ -130,7 +132,9 @@ pub fn begin(settings: Settings, past: Past<'_>, first_boot: bool) -> Beginning 
                 return taken(take);
             }
             let records = reconciled(&found.records, &take, past.kernel.pods);
-            from(found.same_boot, records, FirstLook::Describe, Some(take))
+            let mut begun = from(found.same_boot, records, FirstLook::Describe, Some(take));
+            begun.pool.mistrust_all(now);
+            begun
         }
         Opened::Fresh | Opened::Foreign { .. } | Opened::Newer { .. } | Opened::Corrupt { .. } => {
             let take = past.witnesses();

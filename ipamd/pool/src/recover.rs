@@ -32,6 +32,17 @@ impl Pool {
         pool
     }
 
+    /// Follows [`Pool::recover`] where more may have happened than the ledger says: nothing that is free is handed out, on
+    /// whatever ENI, until a Describe asked from now on has said what it holds.
+    pub fn mistrust_all(&mut self, now: Time) {
+        for slot in self.ledger.slots() {
+            if self.ledger.eni(slot).is_some_and(Eni::ours) {
+                self.doubt_and_withhold(slot, now, now);
+                self.note_doubt(now, slot);
+            }
+        }
+    }
+
     fn replay(&mut self, record: Record, same_boot: bool, now: Time) {
         match record {
             Record::Eni(eni) => {
@@ -174,6 +185,10 @@ impl Pool {
             if let Some(asked_from) = asked_from {
                 eni.doubt = Some(Doubt { since: now, asked_from, withholds: true });
                 self.describing.want(asked_from);
+            }
+            if !same_boot {
+                // The next start finds a ledger of this boot, and would believe it.
+                self.note_doubt(now, slot);
             }
         }
         self.drop_intents_without_eni();

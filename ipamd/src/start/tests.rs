@@ -2,7 +2,10 @@ use podwire_hostnet::{Attachment, PodLink, UnmarkedLink, pod_suffix};
 use podwire_ledger::ipam_json::Allocation;
 use podwire_ledger::{Aside, Recovered};
 use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
-use podwire_pool::{BootId, InstanceId, PodRef, Record, Revision, SandboxKey, Time};
+use podwire_pool::{
+    BootId, DeviceIndex, EniId, EniRecord, EniStage, InstanceId, Mac, NetworkCard, PodRef, Record, Revision,
+    SandboxKey, SubnetId, Time,
+};
 
 use super::*;
 
@@ -188,6 +191,33 @@ fn ledger_without_its_mirror_is_not_believed_alone() {
     }
 }
 
+/// Neither is it believed until the Describe has come: whatever is free on an ENI may be another node's by now.
+#[test]
+fn enis_of_a_ledger_that_may_lack_something_are_doubtful() {
+    let eni = Record::Eni(EniRecord {
+        id: EniId::new("eni-0"),
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        attachment: None,
+        card: NetworkCard(0),
+        device: DeviceIndex(0),
+        subnet: SubnetId::new("subnet-1"),
+        subnet_cidr: None,
+        groups: Vec::new(),
+        primary: [10, 0, 0, 11].into(),
+        stage: EniStage::Attached,
+    });
+    let mirror = Beside::Checkpoint(checkpoint(Some("l-1"), &[]));
+    let doubtful = |damaged, beside: &Beside| {
+        let opened = Opened::Recovered(Recovered { damaged, ..ledger(vec![eni.clone()]) });
+        let past = Past { opened, beside, kernel: Kernel { pods: &[], unmarked: &[] }, clocks: clocks() };
+        begin(settings(), past, true).pool.eni_rows().iter().all(|row| row.doubted_since.is_some())
+    };
+    assert!(
+        doubtful(true, &mirror) && doubtful(false, &Beside::Nothing) && doubtful(false, &Beside::Unreadable)
+    );
+    assert!(!doubtful(false, &mirror), "a whole ledger and its own mirror");
+}
+
 /// Pods of this boot under a ledger of an earlier one: another ledger served in between.
 #[test]
 fn pods_that_run_beside_a_ledger_of_an_earlier_boot_are_held() {
@@ -238,7 +268,9 @@ fn past_that_is_lost_is_a_past() {
         assert_eq!(begun(opened, &Beside::Nothing, &[]), (Vec::new(), FirstLook::Describe));
     }
     let emptied = Beside::Checkpoint(checkpoint(Some("l-1"), &[]));
-    assert_eq!(begun(Opened::Fresh, &emptied, &[]), (Vec::new(), FirstLook::Describe));
+    for beside in [emptied, Beside::Unreadable] {
+        assert_eq!(begun(Opened::Fresh, &beside, &[]), (Vec::new(), FirstLook::Describe), "{beside:?}");
+    }
 }
 
 /// Scenario A9: a checkpoint that outlived a reboot names pods that are gone.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use podwire_pool::settings::Limits;
-use podwire_pool::{DeviceIndex, Ec2Call, EniId, HostChange, OpId, Pool, Record, Settings};
+use podwire_pool::{Answer, DeviceIndex, Ec2Call, EniId, HostChange, OpId, Pool, Record, Settings};
 
 use crate::bench::{Bench, eni, key, pod, settings};
 use crate::scenes::{address, grown};
@@ -81,6 +81,35 @@ fn reboot_ends_every_life_and_lets_every_address_rest() {
         let stats = pool.stats();
         assert_eq!((stats.allocated, stats.tombstones, stats.free), (0, 0, 0), "{stats:?}");
         assert_eq!((stats.cooling, stats.enis), (stats.assigned, 2), "{stats:?}");
+    }
+}
+
+/// A ledger that may lack something, or is of another boot: nothing that is free is handed out before a Describe. A life that
+/// ends before it comes forgets no doubt, though its own ledger is whole and of this boot.
+#[test]
+fn doubts_of_a_start_outlive_a_crash() {
+    for same_boot in [true, false] {
+        let mut bench = full();
+        for n in 1..=3 {
+            bench.del(10 + n, &format!("pod-{n}"));
+        }
+        bench.pass(60_000);
+        assert!(bench.pool.stats().free > 0);
+        let mut pool = Pool::recover(bench.settings.clone(), same_boot, bench.log.clone(), bench.now);
+        if same_boot {
+            pool.mistrust_all(bench.now);
+        }
+        bench.ec2_holds = true;
+        bench.restart(pool.snapshot());
+        bench.see_metadata();
+        // What cooled at the reboot has rested.
+        bench.pass(60_000);
+        bench.add(20, "pod-4");
+        bench.run();
+        assert_eq!(bench.answer(20), None, "same boot: {same_boot}");
+        bench.ec2_holds = false;
+        bench.pass(20_000);
+        assert!(matches!(bench.answer(20), Some(Answer::Allocated { .. })), "same boot: {same_boot}");
     }
 }
 
