@@ -31,7 +31,15 @@ pub async fn watch(driver: Handle, imds: Imds) {
                     return;
                 }
             }
-            Ok(None) => {}
+            Ok(None) => {
+                // A Spot instance that hibernated and came back has no notice any more.
+                if std::mem::take(&mut told) {
+                    tracing::info!("this instance is not about to end any more");
+                    if driver.send(Message::Happened(Input::Cordoned(false))).await.is_err() {
+                        return;
+                    }
+                }
+            }
             Err(error) => tracing::debug!(
                 error = error.chain(),
                 "instance metadata tells nothing of this instance's end"

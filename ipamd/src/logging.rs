@@ -5,8 +5,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use podwire_config::settings::observe::{LogLevel, LogTarget, Observe};
@@ -18,6 +19,8 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 const SIZE_MAX: u64 = 100 << 20;
 /// Lines that may wait to be written. *Source*: our choice; some 4 MiB, minutes of a busy node.
 const QUEUE: usize = 8192;
+/// How often the file is looked for at its path. *Source*: our choice; one stat(2).
+const LOOK: Duration = Duration::from_secs(5);
 /// How often lost lines are told. *Source*: our choice.
 const TELL_LOST: Duration = Duration::from_secs(10);
 
@@ -99,6 +102,8 @@ struct LogFile {
     file: File,
     size: u64,
     size_max: u64,
+    /// When it was last seen to be the file at its path.
+    looked: Instant,
 }
 
 impl LogFile {
@@ -108,23 +113,43 @@ impl LogFile {
         }
         let file = File::options().create(true).append(true).open(path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, size, size_max })
+        Ok(Self { path: path.to_owned(), file, size, size_max, looked: Instant::now() })
     }
 
     /// Goes on in a new file; where that cannot be made, in the old one.
     fn turn_over(&mut self) {
         let mut aside = self.path.clone().into_os_string();
         aside.push(".1");
-        let turned = fs::rename(&self.path, aside).and_then(|()| Self::open(&self.path, self.size_max));
-        match turned {
+        match fs::rename(&self.path, aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.size = 0,
+            // Where there is none, somebody removed it, or the last new one could not be made.
+            Ok(()) | Err(_) => self.reopen(),
+        }
+    }
+
+    fn reopen(&mut self) {
+        match Self::open(&self.path, self.size_max) {
             Ok(new) => *self = new,
             Err(_) => self.size = 0,
+        }
+    }
+
+    /// Others remove logs, or rename them: what went on into such a file would be seen by nobody, and fill the disk.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let id = |of: fs::Metadata| (of.dev(), of.ino());
+        let there = fs::metadata(&self.path).map(id).ok();
+        if there.is_none() || there != self.file.metadata().map(id).ok() {
+            self.reopen();
         }
     }
 }
 
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.looked.elapsed() >= LOOK {
+            self.look();
+        }
         if self.size >= self.size_max {
             self.turn_over();
         }
@@ -156,5 +181,21 @@ mod tests {
         let mut log = LogFile::open(&path, 7).expect("opened");
         log.write_all(b"fifth\n").expect("written");
         assert_eq!((read("ipamd.log.1"), read("ipamd.log")), ("fourth\n".into(), "fifth\n".into()));
+    }
+
+    /// Somebody removes the log to free the disk, or has it renamed: it goes on at its path, whether it was full or not.
+    #[test]
+    fn file_that_others_took_away_is_made_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ipamd.log");
+        for (size_max, waits) in [(10, Duration::ZERO), (1000, LOOK)] {
+            let mut log = LogFile::open(&path, size_max).expect("opened");
+            log.write_all(b"the first line\n").expect("written");
+            fs::rename(&path, dir.path().join("elsewhere")).expect("renamed");
+            log.looked = log.looked.checked_sub(waits).expect("long after boot");
+            log.write_all(b"second\n").expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("there"), "second\n");
+            fs::remove_file(&path).expect("removed");
+        }
     }
 }
