@@ -1,10 +1,11 @@
 use podwire_hostnet::{Attachment, PodLink, UnmarkedLink, pod_suffix};
 use podwire_ledger::ipam_json::Allocation;
 use podwire_ledger::{Aside, Recovered};
+use podwire_pool::record::{EniRecord, EniStage};
 use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{
-    BootId, DeviceIndex, EniId, EniRecord, EniStage, InstanceId, Mac, NetworkCard, PodRef, Record, Revision,
-    SandboxKey, SubnetId, Time,
+    BootId, DeviceIndex, EniId, InstanceId, Mac, NetworkCard, PodRef, Record, Revision, SandboxKey, SubnetId,
+    Time,
 };
 
 use super::*;
