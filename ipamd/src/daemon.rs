@@ -44,8 +44,11 @@ const START_PAUSE: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Pause before the node is opened again. *Source*: our choice; nobody is served before that.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
-/// How long waiting callers may still be answered after a signal. *Source*: our choice, below kubelet's 30 s grace.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long waiting callers may still be answered after a signal. *Source*: our choice; with [`FILES_PATIENCE`] it stays below
+/// the 10 s after which kubelet kills the incumbent's DaemonSet (incumbent-behaviour §10), which people adapt for ours.
+const STOP_PATIENCE: Duration = Duration::from_secs(6);
+/// How long the ledger and the checkpoint may take to be closed after that. *Source*: our choice, see above.
+const FILES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until `stop` is cancelled.
 ///
@@ -70,7 +73,7 @@ struct Daemon {
     stop_serving: CancellationToken,
     counters: Arc<HostCounters>,
     writer: std::thread::JoinHandle<()>,
-    mirror: JoinHandle<()>,
+    mirror: JoinHandle<anyhow::Result<()>>,
     helpers: JoinSet<()>,
 }
 
@@ -99,6 +102,12 @@ impl Daemon {
         let networking = began.elapsed();
 
         let (Beginning { pool, look, take_over }, ledger) = node.begin(settings).await?;
+        if take_over.as_ref().is_some_and(|take| !take.marks.is_empty()) {
+            // Links that are ours now may be named with another prefix: the way out goes by it.
+            host.apply_node(node_config.clone())
+                .await
+                .context("cannot set up networking for pods taken over")?;
+        }
         let lineage = ledger.lineage().into();
         let ledger_read = began.elapsed();
         let (mut persist, writer) =
@@ -156,15 +165,15 @@ impl Daemon {
                 // A driver that ends by itself has met a broken invariant: the daemon starts again from the ledger.
                 ended = &mut self.running => {
                     ended.context("the driver died; starting again from the ledger is safe")?;
-                    bail!("the driver ended before it was told to");
+                    bail!("the driver ended before it was told to; ipamd starts again from its ledger");
                 }
                 ended = &mut self.serving => {
-                    ended.context("the door died")?.context("the door failed")?;
-                    bail!("the door closed before it was told to");
+                    ended.context("the gRPC server died")?.context("the gRPC server failed")?;
+                    bail!("the gRPC server ended before it was told to; ipamd starts again from its ledger");
                 }
                 ended = &mut self.mirror => {
-                    ended.context("the mirror for the incumbent died")?;
-                    bail!("the mirror for the incumbent ended before it was told to");
+                    ended.context("the writer of the incumbent's checkpoint died")??;
+                    bail!("the writer of the incumbent's checkpoint ended before it was told to");
                 }
                 // Some end when their work is done.
                 Some(ended) = self.helpers.join_next() => ended.context("a part of the daemon died")?,
@@ -201,17 +210,26 @@ impl Daemon {
         self.stop_serving.cancel();
         // The driver ends when nobody can ask it any more.
         drop((self.driver, self.service));
-        let (serving, running) = (self.serving, self.running);
-        match tokio::time::timeout(STOP_PATIENCE, async { tokio::join!(serving, running) }).await {
-            Ok((Ok(Err(error)), _)) => tracing::error!(%error, "the door failed"),
-            Ok(_) => {
-                let joined = tokio::task::spawn_blocking(move || self.writer.join()).await?;
-                joined.map_err(|_| anyhow::anyhow!("the ledger's writer died"))?;
-                self.mirror.await.context("the mirror for the incumbent died")?;
-            }
+        let (serving, mut running) = (self.serving, self.running);
+        match tokio::time::timeout(STOP_PATIENCE, async { tokio::join!(serving, &mut running) }).await {
+            Ok((Ok(Err(error)), _)) => tracing::error!(%error, "the gRPC server failed"),
+            Ok(_) => {}
             Err(_) => {
-                tracing::warn!("callers still waited when the daemon stopped; the runtime will ask again")
+                tracing::warn!("callers still waited when the daemon stopped; the runtime will ask again");
+                running.abort();
             }
+        }
+        let (writer, mirror) = (self.writer, self.mirror);
+        let files = async {
+            let joined = tokio::task::spawn_blocking(move || writer.join()).await?;
+            joined.map_err(|_| anyhow::anyhow!("the ledger's writer died"))?;
+            mirror.await.context("the writer of the incumbent's checkpoint died")?
+        };
+        match tokio::time::timeout(FILES_PATIENCE, files).await {
+            Ok(closed) => closed?,
+            Err(_) => tracing::error!(
+                "the disk still took nothing when the daemon stopped; what it was told is kept in the ledger"
+            ),
         }
         if let Err(error) = self.socket.remove() {
             tracing::debug!(%error, "the socket was gone already");
@@ -241,13 +259,14 @@ impl Node {
         let mut net = open_net()?;
         let pods = sweep(&mut net)?;
         let unmarked = net.unmarked_links().context("cannot list the node's veths")?;
-        let same_boot = matches!(&opened, Opened::Recovered(found) if found.same_boot);
+        let recovered = matches!(&opened, Opened::Recovered(found) if found.same_boot);
         let past = Past {
             opened,
             beside: &beside,
             kernel: Kernel { pods: &pods, unmarked: &unmarked },
             clocks: Clocks { now: clock::now(), booted_unix_ns: clock::booted_unix_ns() },
         };
+        let same_boot = recovered || past.of_this_boot();
         let launched = start::parse_utc(&self.identity.pending_time);
         let begun = start::begin(pool_settings, past, start::is_first_boot(clock::booted_at(), launched));
         if begun.take_over.is_some() {
@@ -373,7 +392,12 @@ async fn when_ready(ready: oneshot::Receiver<()>, settings: Settings) {
     }
     tracing::info!("start-up: the first address is usable");
     let mut told = String::new();
-    while let Err(error) = open_the_node(&settings) {
+    let settings = Arc::new(settings);
+    loop {
+        // On a thread of its own: it writes to the host's disk and waits for it, and pods must not.
+        let settings = Arc::clone(&settings);
+        let opened = tokio::task::spawn_blocking(move || open_the_node(&settings)).await;
+        let Err(error) = opened.map_err(anyhow::Error::new).flatten() else { return };
         let error = format!("{error:#}");
         if error != told {
             tracing::error!(

@@ -2,6 +2,7 @@
 //! (design §4): within a second, and once more at the end. Only in layout compat does anything wait for it ([`UpToDate`]);
 //! otherwise what it cannot write stops nobody.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,9 @@ use crate::takeover::NETWORK;
 const GATHER: Duration = Duration::from_millis(250);
 /// Pause before a failed write is tried again. *Source*: our choice.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the file is looked at, whether it is still the one that was written. *Source*: our choice; one stat(2).
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Most callers that wait for a write to begin; further ones wait for room. *Source*: our choice, beyond any burst of pods.
 const WAITING_MAX: usize = 1024;
@@ -49,6 +53,28 @@ impl UpToDate {
 /// Writes the file.
 type Write = fn(&Path, &[Allocation], Mirrored<'_>) -> Result<(), IpamJsonError>;
 
+/// A file this daemon wrote.
+#[derive(Debug)]
+struct Written {
+    allocations: Vec<Allocation>,
+    /// Which file it is; `None` where it could not be looked at.
+    mark: Option<Mark>,
+}
+
+/// Which file lies at a path: device, inode, and when it was last written, in seconds and nanoseconds.
+type Mark = (u64, u64, i64, i64);
+
+/// What lies where this daemon wrote.
+#[derive(Debug, PartialEq, Eq)]
+enum Lies {
+    /// What it wrote.
+    Ours,
+    /// Nothing, or an older one of its own.
+    Nothing,
+    /// Another program's.
+    Anothers,
+}
+
 /// The task behind it.
 struct Mirror {
     path: PathBuf,
@@ -61,20 +87,21 @@ struct Mirror {
     asked: mpsc::Receiver<oneshot::Sender<bool>>,
     last: oneshot::Receiver<Holdings>,
     /// What the file holds, once it was written by this daemon; not known after a write that failed.
-    written: Option<Vec<Allocation>>,
+    written: Option<Written>,
     failing: bool,
 }
 
 impl MirrorExecutor {
     /// Starts the task; it ends with [`Self::close`], or when this is dropped. The file is written for the first time at
-    /// once, so that it says who serves this node.
+    /// once, so that it says who serves this node. It ends with an error where another program, hence another writer of this
+    /// node, has written the file since: that one's is never replaced.
     #[must_use]
     pub fn start(
         path: PathBuf,
         driver: Handle,
         booted_unix_ns: i128,
         lineage: Box<str>,
-    ) -> (Self, JoinHandle<()>) {
+    ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         Self::start_with(ipam_json::write, path, driver, booted_unix_ns, lineage)
     }
 
@@ -84,7 +111,7 @@ impl MirrorExecutor {
         driver: Handle,
         booted_unix_ns: i128,
         lineage: Box<str>,
-    ) -> (Self, JoinHandle<()>) {
+    ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         let changed = Arc::new(Notify::new());
         changed.notify_one();
         let (sender, last) = oneshot::channel();
@@ -124,7 +151,7 @@ impl MirrorExecutor {
 }
 
 impl Mirror {
-    async fn run(mut self) {
+    async fn run(mut self) -> anyhow::Result<()> {
         loop {
             let mut waiting = Vec::new();
             tokio::select! {
@@ -140,6 +167,10 @@ impl Mirror {
                         () = tokio::time::sleep(pause) => {}
                     }
                 }
+                () = tokio::time::sleep(LOOK) => {
+                    self.look()?;
+                    continue;
+                }
             }
             while let Ok(next) = self.asked.try_recv() {
                 waiting.push(next);
@@ -150,6 +181,7 @@ impl Mirror {
             }
             // A driver that ends sends the last holdings instead.
             if let Ok(holdings) = answer.await {
+                self.look()?;
                 let written = self.write(holdings).await;
                 for caller in waiting {
                     // One that went away is asked again by the runtime.
@@ -160,8 +192,9 @@ impl Mirror {
     }
 
     /// `None`: the driver died; what is on disk stays, the next start reads the ledger.
-    async fn end(&mut self, last: Option<Holdings>) {
+    async fn end(&mut self, last: Option<Holdings>) -> anyhow::Result<()> {
         if let Some(holdings) = last {
+            self.look()?;
             let written = self.write(holdings).await;
             while let Ok(caller) = self.asked.try_recv() {
                 let _ = caller.send(written);
@@ -170,22 +203,43 @@ impl Mirror {
                 tracing::error!(path = %self.path.display(), "the incumbent's checkpoint is not up to date; do not start aws-node here before podwire ran and stopped once more");
             }
         }
+        Ok(())
+    }
+
+    /// Makes sure that what is written next replaces no other program's file.
+    ///
+    /// *Why only files are looked at that this daemon has written*: what lay there before its first write was read at start.
+    fn look(&mut self) -> anyhow::Result<()> {
+        let Some(Written { mark: Some(mark), .. }) = &self.written else { return Ok(()) };
+        match lies(&self.path, *mark, &self.lineage) {
+            Lies::Ours => Ok(()),
+            Lies::Nothing => {
+                tracing::warn!(path = %self.path.display(), "the checkpoint for the incumbent is not there as it was written; it is written again");
+                self.written = None;
+                self.changed.notify_one();
+                Ok(())
+            }
+            Lies::Anothers => anyhow::bail!(
+                "another program wrote {}, as aws-node does when it starts; delete one of the two DaemonSets",
+                self.path.display()
+            ),
+        }
     }
 
     /// Returns whether the file says so now.
     async fn write(&mut self, (revision, holdings): Holdings) -> bool {
         let allocations: Vec<Allocation> =
             holdings.iter().flat_map(|holding| entries(holding, self.booted_unix_ns)).collect();
-        if self.written.as_ref() == Some(&allocations) {
+        if self.written.as_ref().is_some_and(|written| written.allocations == allocations) {
             return true;
         }
         let (path, lineage, to_disk) = (self.path.clone(), self.lineage.clone(), self.to_disk);
         let outcome = tokio::task::spawn_blocking(move || {
             let of = Mirrored { lineage: &lineage, revision };
-            to_disk(&path, &allocations, of).map(|()| allocations)
+            to_disk(&path, &allocations, of).map(|()| Written { allocations, mark: mark(&path).ok() })
         });
         self.written = match outcome.await {
-            Ok(Ok(allocations)) => Some(allocations),
+            Ok(Ok(written)) => Some(written),
             Ok(Err(error)) => self.lags(&anyhow::Error::new(error)),
             Err(died) => self.lags(&anyhow::Error::new(died)),
         };
@@ -199,7 +253,7 @@ impl Mirror {
     }
 
     /// What the file holds now is not known: it is written anew, though what is held comes back to what it was.
-    fn lags(&self, error: &anyhow::Error) -> Option<Vec<Allocation>> {
+    fn lags(&self, error: &anyhow::Error) -> Option<Written> {
         if !self.failing {
             tracing::error!(
                 error = format!("{error:#}"),
@@ -208,6 +262,28 @@ impl Mirror {
         }
         None
     }
+}
+
+/// What lies at this path, where a file with this mark was written.
+fn lies(path: &Path, written: Mark, lineage: &str) -> Lies {
+    match mark(path) {
+        Ok(there) if there == written => Lies::Ours,
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Lies::Ours,
+        Ok(_) | Err(_) => match ipam_json::read(path) {
+            Ok(Some(file)) if file.lineage.as_deref() == Some(lineage) => Lies::Nothing,
+            Ok(Some(_)) | Err(IpamJsonError::Version { .. } | IpamJsonError::Unreadable { .. }) => {
+                Lies::Anothers
+            }
+            Ok(None) => Lies::Nothing,
+            // Asked again.
+            Err(IpamJsonError::Io { .. }) => Lies::Ours,
+        },
+    }
+}
+
+fn mark(path: &Path) -> std::io::Result<Mark> {
+    let file = std::fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
 /// The entries the incumbent would have for this.

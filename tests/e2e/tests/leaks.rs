@@ -201,6 +201,12 @@ fn c36_ending_instance_starts_no_detach() {
         assert_eq!(holdings(&lab, &worker.instance()).len(), 2);
         std::thread::sleep(Duration::from_millis(250));
     }
+    // An instance that hibernated comes back with the same processes and no notice.
+    trouble(&lab, json!({"imds": {"leaves": {}}}));
+    wait_for(Duration::from_secs(60), "the idle ENI to be given back", || {
+        Ok((lab.with_cloud(|cloud| cloud.stats().enis) == 1).then_some(()))
+    })
+    .expect("given back");
     worker.daemon.kill().expect("killed");
     lab.remove_node("n1").expect("terminated");
     nothing_remains(&lab);

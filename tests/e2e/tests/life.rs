@@ -269,6 +269,31 @@ fn removed_socket_is_made_again_and_a_replaced_one_ends_the_daemon() {
     drop(theirs);
 }
 
+/// aws-node writes its checkpoint long before it serves: from then on it is the node's writer.
+#[test]
+fn checkpoint_that_another_wrote_ends_the_daemon_and_is_left_alone() {
+    let lab = lab("written");
+    let mut worker = worker(&lab, "n1", &[]);
+    worker.add_pods("pod", 1).expect("a pod");
+    let checkpoint = podwire_e2e::incumbent::checkpoint(&worker.node);
+    let named =
+        || Ok(std::fs::read_to_string(&checkpoint).is_ok_and(|text| text.contains("pod-0")).then_some(()));
+    wait_for(PATIENCE, "the checkpoint to name the pod", named).expect("written");
+    std::fs::remove_file(&checkpoint).expect("removed");
+    wait_for(PATIENCE, "the checkpoint to be there again", named).expect("written");
+
+    podwire_e2e::incumbent::write(&checkpoint, &[]).expect("written");
+    let theirs = std::fs::read_to_string(&checkpoint).expect("there");
+    let code = worker.daemon.wait_for_end(PATIENCE).expect("it ends by itself").code();
+    assert_eq!(code, Some(1), "{}", worker.daemon.log_tail());
+    assert!(
+        worker.daemon.log_tail().contains("delete one of the two DaemonSets"),
+        "{}",
+        worker.daemon.log_tail()
+    );
+    assert_eq!(std::fs::read_to_string(&checkpoint).expect("there"), theirs);
+}
+
 /// A second daemon waits while the first serves, and takes over when it ends (design §4, one writer).
 #[test]
 fn second_daemon_waits_for_the_first() {

@@ -293,3 +293,40 @@ fn older_ledger_of_ours_is_not_believed_without_a_checkpoint() {
         assert_eq!(given.union(&ours.iter().map(|pod| pod.address).collect()).count(), 15, "given twice");
     }
 }
+
+/// Pods that the incumbent named with another prefix, before the setting was changed: their packets are known by it. And a node
+/// where it has no pod at all keeps its conflist, so that kubelet never takes the node for one without a network.
+#[test]
+fn older_prefix_of_the_incumbent_is_known_and_a_node_without_pods_stays_ready() {
+    let lab = lab("prefix");
+    let (node, old) = incumbents_node(&lab, 1);
+    let (address, veth) = (old[0].entry.ipv4, incumbent::host_veth("default", "old-0"));
+    let renamed = veth.replacen("eni", "foo", 1);
+    sh(
+        &node,
+        &format!(
+            "ip link set {veth} down; ip link set {veth} name {renamed}; ip link set {renamed} up; ip route replace {address}/32 dev {renamed} scope link"
+        ),
+    );
+    let daemon = podwire(&node);
+    let egress = sh(&node, "nft list chain ip podwire egress");
+    assert!(egress.contains("\"foo*\""), "{egress}\n{}", daemon.log_tail());
+
+    drop(daemon);
+    let spec = NodeSpec::new("empty").of_type("m5.large").with_launch_prefixes(1);
+    let node = lab.add_node(spec).expect("a node");
+    incumbent::write(&incumbent::checkpoint(&node), &[]).expect("written");
+    let conflist = node.path(CONFLIST);
+    std::fs::create_dir_all(conflist.parent().expect("a directory")).expect("made");
+    std::fs::write(&conflist, r#"{"cniVersion":"0.4.0","name":"aws-cni","plugins":[{"type":"aws-cni"}]}"#)
+        .expect("written");
+    std::thread::scope(|scope| {
+        let daemon = scope.spawn(|| podwire(&node));
+        while !daemon.is_finished() {
+            assert!(conflist.exists(), "kubelet would take the node for one without a network");
+            std::thread::yield_now();
+        }
+        daemon.join().expect("ready");
+    });
+    assert!(conflist.exists());
+}

@@ -38,7 +38,7 @@ async fn until(mut done: impl FnMut() -> bool) {
     panic!("it never came true");
 }
 
-fn start(dir: &Path) -> (MirrorExecutor, JoinHandle<()>, Receiver<Message>, PathBuf) {
+fn start(dir: &Path) -> (MirrorExecutor, JoinHandle<anyhow::Result<()>>, Receiver<Message>, PathBuf) {
     let (driver, inbox) = Handle::channel();
     let path = dir.join("ipam.json");
     let (mirror, task) = MirrorExecutor::start(path.clone(), driver, 1_000_000_000, "l-1".into());
@@ -57,7 +57,7 @@ async fn mirror_follows_and_writes_only_what_changed() {
     mirror.changed();
     answer(&mut inbox, one.clone()).await;
     until(|| read(&path).is_some_and(|held| held == ["c1"])).await;
-    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).expect("there"));
+    let inode = |path: &Path| MetadataExt::ino(&std::fs::metadata(path).expect("there"));
     let before = inode(&path);
     mirror.changed();
     answer(&mut inbox, one.clone()).await;
@@ -66,7 +66,7 @@ async fn mirror_follows_and_writes_only_what_changed() {
     assert_eq!(inode(&path), before, "the same is not written again");
     assert!(inbox.try_recv().is_err(), "nothing is asked while nothing changes");
     mirror.close((Revision(9), vec![holding("c2", "eth0", "web", "10.0.0.2")]));
-    task.await.expect("it ends");
+    task.await.expect("it ends").expect("by itself");
     assert_eq!(read(&path), Some(vec!["c2".to_owned()]));
 }
 
@@ -157,9 +157,42 @@ async fn who_waits_hears_after_the_file_or_of_its_failure() {
     std::fs::remove_dir(dir.path().join("ipam.json.tmp-podwire")).expect("out of the way");
     let last = ask();
     mirror.close((Revision(9), vec![holding("c3", "eth0", "web", "10.0.0.3")]));
-    task.await.expect("it ends");
+    task.await.expect("it ends").expect("by itself");
     assert_eq!(read(&path), Some(vec!["c3".to_owned()]));
     drop((last, up_to_date));
+}
+
+/// A file that was removed, or put back from an older copy, is written again; another program's ends the task and is left as
+/// it is, also by the last write.
+#[tokio::test(start_paused = true)]
+async fn file_of_another_program_is_never_replaced() {
+    let one = || vec![holding("c1", "eth0", "web", "10.0.0.1")];
+    for theirs in
+        [r#"{"version":"vpc-cni-ipam/1","allocations":[]}"#, r#"{"version":"vpc-cni-ipam/2"}"#, "junk"]
+    {
+        for closing in [false, true] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (mirror, task, mut inbox, path) = start(dir.path());
+            answer(&mut inbox, one()).await;
+            until(|| read(&path).is_some()).await;
+            std::fs::remove_file(&path).expect("removed");
+            answer(&mut inbox, one()).await;
+            until(|| read(&path).is_some()).await;
+            let copy = std::fs::read(&path).expect("read");
+            std::fs::write(&path, copy).expect("put back");
+            answer(&mut inbox, one()).await;
+            until(|| read(&path).is_some()).await;
+            if closing {
+                std::fs::write(&path, theirs).expect("written");
+                mirror.close((Revision(9), Vec::new()));
+            } else {
+                std::fs::write(&path, theirs).expect("written");
+            }
+            let ended = task.await.expect("it ends").expect_err("not by itself");
+            assert!(ended.to_string().contains("delete one of the two DaemonSets"), "{ended}");
+            assert_eq!(std::fs::read_to_string(&path).expect("there"), theirs);
+        }
+    }
 }
 
 /// The incumbent believes an entry with a pod's name only when a link has that pod's hash; ours has it for eth0 alone.
