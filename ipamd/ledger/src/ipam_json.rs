@@ -109,11 +109,11 @@ pub struct Mirrored<'a> {
     pub revision: Revision,
 }
 
-/// Writes a checkpoint as a whole: readers see the old one or the new one.
+/// Writes a checkpoint as a whole: readers see the old one or the new one. Returns its mark ([`Checkpoint::mark`]).
 ///
 /// # Errors
 /// The operating system refused; the old checkpoint is still there.
-pub fn write(path: &Path, allocations: &[Allocation], of: Mirrored<'_>) -> Result<(), IpamJsonError> {
+pub fn write(path: &Path, allocations: &[Allocation], of: Mirrored<'_>) -> Result<Box<str>, IpamJsonError> {
     let io = |doing| move |source| IpamJsonError::Io { doing, path: path.to_owned(), source };
     let body = FileBody {
         version: VERSION.into(),
@@ -128,19 +128,39 @@ pub fn write(path: &Path, allocations: &[Allocation], of: Mirrored<'_>) -> Resul
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp-podwire");
     let temporary = directory.join(name);
-    let replace = || -> io::Result<()> {
+    let replace = || -> io::Result<Box<str>> {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        // Of this very file: a moment later another program's may lie there.
+        let mark = mark_of(&file.metadata()?);
+        fs::rename(&temporary, path)?;
+        Ok(mark)
     };
-    if let Err(error) = replace() {
+    let mark = replace().map_err(|error| {
         // Tidying up after a failure; the failure is what counts.
         fs::remove_file(&temporary).ok();
-        return Err(io("write")(error));
-    }
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("sync the directory of"))
+        io("write")(error)
+    })?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("sync the directory of"))?;
+    Ok(mark)
+}
+
+/// The mark of the file that lies there ([`Checkpoint::mark`]).
+///
+/// # Errors
+/// There is none, or it cannot be looked at.
+pub fn mark(path: &Path) -> io::Result<Box<str>> {
+    Ok(mark_of(&fs::metadata(path)?))
+}
+
+fn mark_of(file: &fs::Metadata) -> Box<str> {
+    format!("{}-{}-{}", file.dev(), file.ino(), written_unix_ns(file)).into()
+}
+
+fn written_unix_ns(file: &fs::Metadata) -> i128 {
+    i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec())
 }
 
 /// Reads a checkpoint; `None`: there is none.
@@ -161,13 +181,12 @@ pub fn read(path: &Path) -> Result<Option<Checkpoint>, IpamJsonError> {
     let body: FileBody = serde_json::from_slice(&bytes).map_err(unreadable)?;
     let all = body.allocations.unwrap_or_default().into_iter().map(Allocation::from).collect();
     let (allocations, superseded) = youngest(all);
-    let written_unix_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
     Ok(Some(Checkpoint {
         allocations,
         revision: body.revision.map(Revision),
         lineage: body.lineage,
-        mark: format!("{}-{}-{written_unix_ns}", metadata.dev(), metadata.ino()).into(),
-        written_unix_ns,
+        mark: mark_of(&metadata),
+        written_unix_ns: written_unix_ns(&metadata),
         superseded,
     }))
 }

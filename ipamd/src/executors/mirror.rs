@@ -2,7 +2,6 @@
 //! (design §4): within a second, and once more at the end. Only in layout compat does anything wait for it ([`UpToDate`]);
 //! otherwise what it cannot write stops nobody.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,18 +50,15 @@ impl UpToDate {
 }
 
 /// Writes the file.
-type Write = fn(&Path, &[Allocation], Mirrored<'_>) -> Result<(), IpamJsonError>;
+type Write = fn(&Path, &[Allocation], Mirrored<'_>) -> Result<Box<str>, IpamJsonError>;
 
 /// A file this daemon wrote.
 #[derive(Debug)]
 struct Written {
     allocations: Vec<Allocation>,
-    /// Which file it is; `None` where it could not be looked at.
-    mark: Option<Mark>,
+    /// Which file it is.
+    mark: Box<str>,
 }
-
-/// Which file lies at a path: device, inode, and when it was last written, in seconds and nanoseconds.
-type Mark = (u64, u64, i64, i64);
 
 /// What lies where this daemon wrote.
 #[derive(Debug, PartialEq, Eq)]
@@ -210,8 +206,8 @@ impl Mirror {
     ///
     /// *Why only files are looked at that this daemon has written*: what lay there before its first write was read at start.
     fn look(&mut self) -> anyhow::Result<()> {
-        let Some(Written { mark: Some(mark), .. }) = &self.written else { return Ok(()) };
-        match lies(&self.path, *mark, &self.lineage) {
+        let Some(Written { mark, .. }) = &self.written else { return Ok(()) };
+        match lies(&self.path, mark, &self.lineage) {
             Lies::Ours => Ok(()),
             Lies::Nothing => {
                 tracing::warn!(path = %self.path.display(), "the checkpoint for the incumbent is not there as it was written; it is written again");
@@ -236,7 +232,7 @@ impl Mirror {
         let (path, lineage, to_disk) = (self.path.clone(), self.lineage.clone(), self.to_disk);
         let outcome = tokio::task::spawn_blocking(move || {
             let of = Mirrored { lineage: &lineage, revision };
-            to_disk(&path, &allocations, of).map(|()| Written { allocations, mark: mark(&path).ok() })
+            to_disk(&path, &allocations, of).map(|mark| Written { allocations, mark })
         });
         self.written = match outcome.await {
             Ok(Ok(written)) => Some(written),
@@ -265,9 +261,9 @@ impl Mirror {
 }
 
 /// What lies at this path, where a file with this mark was written.
-fn lies(path: &Path, written: Mark, lineage: &str) -> Lies {
-    match mark(path) {
-        Ok(there) if there == written => Lies::Ours,
+fn lies(path: &Path, written: &str, lineage: &str) -> Lies {
+    match ipam_json::mark(path) {
+        Ok(there) if *there == *written => Lies::Ours,
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Lies::Ours,
         Ok(_) | Err(_) => match ipam_json::read(path) {
             Ok(Some(file)) if file.lineage.as_deref() == Some(lineage) => Lies::Nothing,
@@ -279,11 +275,6 @@ fn lies(path: &Path, written: Mark, lineage: &str) -> Lies {
             Err(IpamJsonError::Io { .. }) => Lies::Ours,
         },
     }
-}
-
-fn mark(path: &Path) -> std::io::Result<Mark> {
-    let file = std::fs::symlink_metadata(path)?;
-    Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
 /// The entries the incumbent would have for this.

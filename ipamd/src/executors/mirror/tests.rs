@@ -1,3 +1,4 @@
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use podwire_pool::{PodRef, SandboxKey, Time};
@@ -93,15 +94,15 @@ async fn refused_write_is_repeated_until_it_works() {
 static TROUBLE: AtomicU8 = AtomicU8::new(0);
 
 /// Writes, or dies before, or fails when everything is written but for the directory, as [`TROUBLE`] says.
-fn troubled(path: &Path, allocations: &[Allocation], of: Mirrored<'_>) -> Result<(), IpamJsonError> {
+fn troubled(path: &Path, allocations: &[Allocation], of: Mirrored<'_>) -> Result<Box<str>, IpamJsonError> {
     let trouble = TROUBLE.load(Ordering::SeqCst);
     assert_ne!(trouble, 1, "the write dies");
-    ipam_json::write(path, allocations, of)?;
+    let mark = ipam_json::write(path, allocations, of)?;
     if trouble == 2 {
         let source = std::io::Error::other("refused");
         return Err(IpamJsonError::Io { doing: "sync the directory of", path: path.to_owned(), source });
     }
-    Ok(())
+    Ok(mark)
 }
 
 /// A write that dies, or fails after it has changed the file, is none: who waits hears so, and it is repeated, also when by
@@ -180,8 +181,10 @@ async fn file_of_another_program_is_never_replaced() {
             until(|| read(&path).is_some()).await;
             let copy = std::fs::read(&path).expect("read");
             std::fs::write(&path, copy).expect("put back");
+            let mark = || ipam_json::mark(&path).expect("there");
+            let put_back = mark();
             answer(&mut inbox, one()).await;
-            until(|| read(&path).is_some()).await;
+            until(|| mark() != put_back).await;
             if closing {
                 std::fs::write(&path, theirs).expect("written");
                 mirror.close((Revision(9), Vec::new()));
