@@ -6,6 +6,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 [[ $target = /* ]] || target=$root/$target
 
+# nft, sysctl, conntrack and iptables lie where the PATH of a user of Debian does not lead.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 # shellcheck disable=SC2034 # used by the scripts that source this
 if [[ -t 1 ]]; then bold=$'\e[1m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'; else bold='' red='' green='' plain=''; fi
 
