@@ -50,10 +50,12 @@ host_triple() { rustc -vV | sed -n 's/^host: //p'; }
 need_packages() {
     local missing=()
     local pair
-    for pair in ip:iproute2 nft:nftables ping:iputils-ping conntrack:conntrack python3:python3 jq:jq ps:procps curl:curl time:time strace:strace \
+    for pair in ip:iproute2 nft:nftables ping:iputils-ping conntrack:conntrack python3:python3 jq:jq ps:procps curl:curl strace:strace \
         cc:gcc readelf:binutils pkg-config:pkg-config unshare:util-linux; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
+    # The shell has a keyword of this name.
+    [[ -x /usr/bin/time ]] || missing+=(time)
     [[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev)
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     ((${#missing[@]})) || return 0
