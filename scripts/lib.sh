@@ -50,8 +50,8 @@ host_triple() { rustc -vV | sed -n 's/^host: //p'; }
 need_packages() {
     local missing=()
     local pair
-    for pair in ip:iproute2 nft:nftables ping:iputils-ping conntrack:conntrack python3:python3 jq:jq ps:procps curl:curl strace:strace \
-        cc:gcc readelf:binutils pkg-config:pkg-config unshare:util-linux; do
+    for pair in ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping conntrack:conntrack python3:python3 jq:jq ps:procps \
+        curl:curl strace:strace cc:gcc readelf:binutils pkg-config:pkg-config unshare:util-linux; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     # The shell has a keyword of this name.
@@ -76,7 +76,7 @@ need_packages() {
 # would start daemons of their own on this machine: a policy forbids that meanwhile.
 need_runtimes() {
     local missing=() pair
-    for pair in containerd:containerd runc:runc podman:podman iptables:iptables; do
+    for pair in containerd:containerd runc:runc podman:podman; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     [[ -e /usr/lib/cni/portmap ]] || missing+=(containernetworking-plugins)
