@@ -46,6 +46,19 @@ need_rust() {
 # The triple the compiler builds for by itself.
 host_triple() { rustc -vV | sed -n 's/^host: //p'; }
 
+# apt_install PACKAGE...: waits for whoever else is at apt, as unattended-upgrades is in a new machine's first minutes. The
+# option is about installing alone: for the lists apt does not wait, and is asked again, for two minutes.
+apt_install() {
+    local tries=12
+    until as_root apt-get update -q; do
+        ((--tries)) || return 1
+        say "apt-get update failed; once more in 10 s"
+        sleep 10
+    done
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+}
+
 # need_packages: installs, with apt, what building and testing takes and is not there.
 need_packages() {
     local missing=()
@@ -68,8 +81,7 @@ need_packages() {
         complain "not root and no sudo: as root, run apt-get install ${missing[*]}"
         return 1
     fi
-    as_root apt-get update -q &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+    apt_install "${missing[@]}"
 }
 
 # need_runtimes: installs, with apt, the container runtimes that tests/runtimes runs on simulated nodes. Their packages
@@ -96,7 +108,6 @@ need_runtimes() {
             printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
             as_root chmod 755 "$policy"
         fi
-        as_root apt-get update -q &&
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+        apt_install "${missing[@]}"
     )
 }
