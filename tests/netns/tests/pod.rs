@@ -199,6 +199,9 @@ fn host_end_accepts_no_router_advertisements() {
     on_stage(|stage| {
         let ns = stage.netns("pod");
         pod::add(ns.open(), &wiring("c1")).expect("wired");
-        assert_eq!(stage.run("sysctl -n net.ipv6.conf.enicc21c2d7785.accept_ra").trim(), "0");
+        // A kernel without IPv6 accepts none by itself.
+        if std::fs::exists("/proc/sys/net/ipv6").expect("looked") {
+            assert_eq!(stage.run("sysctl -n net.ipv6.conf.enicc21c2d7785.accept_ra").trim(), "0");
+        }
     });
 }

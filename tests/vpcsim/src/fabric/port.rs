@@ -62,17 +62,23 @@ impl PluggedPort {
         let Self { spec, device, .. } = self;
         let (mac, name) = (self.mac(), device_name(spec.card, spec.device));
         let (gateway, primary, link_local) = (self.gateway(), spec.primary, self.link_local());
-        format!(
+        let mut text = format!(
             "link add {device} mtu {MTU} type veth peer name {name} address {mac} mtu {MTU} netns {keeper}
 addr add {gateway}/32 dev {device}
 link set {device} up alias {eni}
 neigh replace {primary} lladdr {mac} dev {device} nud permanent
 route add {primary}/32 dev {device}
-addr add fe80::1/64 dev {device} nodad
-neigh replace {link_local} lladdr {mac} dev {device} nud permanent
 ",
             eni = spec.eni,
-        )
+        );
+        if has_ipv6() {
+            text.push_str(&format!(
+                "addr add fe80::1/64 dev {device} nodad
+neigh replace {link_local} lladdr {mac} dev {device} nud permanent
+"
+            ));
+        }
+        text
     }
 
     pub(super) fn remove(&self) -> anyhow::Result<()> {
@@ -171,6 +177,11 @@ pub(super) fn wait_for_carrier(device: &str) -> anyhow::Result<()> {
         thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// Whether new devices here speak IPv6: neither the kernel (then there is no such file) nor the namespace is without it.
+fn has_ipv6() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6").is_ok_and(|value| value.trim() == "0")
 }
 
 /// The kernel's names, in the order of device indexes; those of further cards in hundreds of their own.

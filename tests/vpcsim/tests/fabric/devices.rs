@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use vpcsim::ns;
 use vpcsim::wires::Wires;
 
-use crate::bench::{Bench, eventually, ip, name, ping};
+use crate::bench::{Bench, eventually, ip, name, ping, set_up_secondary};
 
 #[test]
 fn hot_plug_is_one_message_in_the_node_and_detach_another() {
@@ -40,6 +40,21 @@ fn hot_plug_is_one_message_in_the_node_and_detach_another() {
     monitor.kill().unwrap();
     monitor.wait().unwrap();
     assert!(took < Duration::from_secs(1), "plug took {took:?}");
+}
+
+/// As on a kernel that was started with `ipv6.disable=1`.
+#[test]
+fn without_ipv6_enis_are_plugged_and_carry_packets() {
+    let mut bench = Bench::new(name("no6"));
+    let off = |conf: &str| fs::write(format!("/proc/sys/net/ipv6/conf/{conf}/disable_ipv6"), "1");
+    // There is nothing to switch off where the kernel has none.
+    if fs::exists("/proc/sys/net/ipv6").unwrap() {
+        bench.fabric.namespaces().enter(|| off("all").and_then(|()| off("default"))).unwrap().unwrap();
+    }
+    let (one, _two) = (bench.node("one", 0, 11), bench.node("two", 1, 21));
+    let second = bench.plug(&one, 1, 0, 12);
+    set_up_secondary(&one, &second);
+    assert!(ping(one.namespaces(), [10, 0, 1, 21]));
 }
 
 #[test]
