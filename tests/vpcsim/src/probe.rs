@@ -9,24 +9,44 @@ use anyhow::{Context as _, bail};
 
 use crate::ns::Namespaces;
 
-/// How long a probe waits for what should come at once. Our choice: generous on a busy machine, short enough for
-/// probes that must fail.
+/// How long a probe waits that must find silence. Our choice.
 pub const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a probe that must succeed waits. Our choice: beyond TCP's first repetitions of a lost packet, after 1 and 3 s.
-const SURE: Duration = Duration::from_secs(5);
+/// How long a probe waits for what must come, on a busy machine, too. Our choice: beyond TCP's first repetitions of a lost
+/// packet, after 1 and 3 s.
+pub const SURE: Duration = Duration::from_secs(5);
 
-/// Sends `count` echo requests of `size` bytes payload that must not be fragmented; whether all were answered.
+/// Sends echo requests of `size` bytes payload that must not be fragmented, until one is answered; whether one was.
 ///
 /// # Errors
 /// `ping` is not installed or the namespace is gone; a probe that cannot run proves nothing.
 pub fn ping(from: &Namespaces, source: Option<IpAddr>, to: IpAddr, size: u16) -> anyhow::Result<bool> {
+    // ping(8): with a deadline it sends until so many are answered.
+    echo_request(from, &["-c1", "-i0.2", &format!("-w{}", SURE.as_secs())], source, to, size)
+}
+
+/// Sends one such echo request; whether it stays without an answer.
+///
+/// # Errors
+/// As [`ping`].
+pub fn silent(from: &Namespaces, source: Option<IpAddr>, to: IpAddr, size: u16) -> anyhow::Result<bool> {
+    let one = ["-c1", &format!("-W{}", PATIENCE.as_secs())];
+    Ok(!echo_request(from, &one, source, to, size)?)
+}
+
+fn echo_request(
+    from: &Namespaces,
+    how: &[&str],
+    source: Option<IpAddr>,
+    to: IpAddr,
+    size: u16,
+) -> anyhow::Result<bool> {
     let mut ping = from.command("ping");
-    ping.args(["-n", "-q", "-c1", "-W1", "-M", "do", "-s"]).arg(size.to_string());
+    ping.args(["-n", "-q", "-M", "do", "-s"]).arg(size.to_string()).args(how);
     if let Some(source) = source {
         ping.arg("-I").arg(source.to_string());
     }
     let output = ping.arg(to.to_string()).output().context("cannot run ping; install iputils-ping")?;
-    // ping(8): 0 all answered, 1 no answer, 2 any other error.
+    // ping(8): 0 answered, 1 no answer, 2 any other error.
     match output.status.code() {
         Some(0) => Ok(true),
         Some(1) => Ok(false),
@@ -47,7 +67,15 @@ pub fn ping(from: &Namespaces, source: Option<IpAddr>, to: IpAddr, size: u16) ->
 /// # Errors
 /// The namespace is gone.
 pub fn tcp(from: &Namespaces, to: SocketAddr) -> anyhow::Result<bool> {
-    Ok(from.enter(|| greeting(to, PATIENCE))?.is_ok())
+    Ok(from.enter(|| greeting(to, SURE))?.is_ok())
+}
+
+/// Whether no TCP connection comes about.
+///
+/// # Errors
+/// The namespace is gone.
+pub fn closed(from: &Namespaces, to: SocketAddr) -> anyhow::Result<bool> {
+    Ok(from.enter(|| greeting(to, PATIENCE))?.is_err())
 }
 
 /// The address (and port) by which an [`Echo`] or the internet host sees a caller.
@@ -123,9 +151,9 @@ impl Drop for Echo {
     }
 }
 
-/// One caller at a time, for at most [`PATIENCE`] of silence.
+/// One caller at a time, for at most [`SURE`] of silence.
 fn answer(mut caller: TcpStream, peer: SocketAddr) -> std::io::Result<()> {
-    caller.set_read_timeout(Some(PATIENCE))?;
+    caller.set_read_timeout(Some(SURE))?;
     writeln!(caller, "{} {}", peer.ip(), peer.port())?;
     let mut buffer = [0; 4096];
     loop {

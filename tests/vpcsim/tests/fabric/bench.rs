@@ -166,6 +166,10 @@ pub(crate) fn ping(from: &Namespaces, to: [u8; 4]) -> bool {
     probe::ping(from, None, IpAddr::from(to), 56).unwrap()
 }
 
+pub(crate) fn silent(from: &Namespaces, to: [u8; 4]) -> bool {
+    probe::silent(from, None, IpAddr::from(to), 56).unwrap()
+}
+
 fn ping_by(node: &Node, device: &str, to: Ipv4Addr) -> bool {
     let mut ping = node.command("ping");
     ping.args(["-q", "-c1", "-W1", "-I", device])
@@ -178,6 +182,10 @@ fn ping_by(node: &Node, device: &str, to: Ipv4Addr) -> bool {
 
 pub(crate) fn tcp(from: &Namespaces, to: [u8; 4], port: u16) -> bool {
     probe::tcp(from, SocketAddr::from((to, port))).unwrap()
+}
+
+pub(crate) fn closed(from: &Namespaces, to: [u8; 4], port: u16) -> bool {
+    probe::closed(from, SocketAddr::from((to, port))).unwrap()
 }
 
 /// Waits on a condition, never on time.
@@ -197,8 +205,8 @@ pub(crate) fn exchange(
     headers: &[(&str, &str)],
     body: &str,
 ) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&to, probe::PATIENCE)?;
-    stream.set_read_timeout(Some(probe::PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&to, probe::SURE)?;
+    stream.set_read_timeout(Some(probe::SURE))?;
     let length = body.len();
     write!(
         stream,

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use vpcsim::ns;
 use vpcsim::wires::Wires;
@@ -22,9 +21,7 @@ fn hot_plug_is_one_message_in_the_node_and_detach_another() {
         let sockets = node.enter(|| fs::read_to_string("/proc/thread-self/net/netlink")).unwrap().unwrap();
         sockets.lines().any(|line| line.split_whitespace().nth(2) == Some(&pid))
     });
-    let start = Instant::now();
     let port = bench.plug(&node, 1, 0, 12);
-    let took = start.elapsed();
     // Its own message says that all before it have been seen.
     ip(node.namespaces(), "link add marker type veth peer name marker2\n");
     bench.fabric.unplug(&port.eni).unwrap();
@@ -39,7 +36,6 @@ fn hot_plug_is_one_message_in_the_node_and_detach_another() {
     assert!(lines.filter(of_eth1).any(|line| line.starts_with("Deleted")), "it was told to vanish");
     monitor.kill().unwrap();
     monitor.wait().unwrap();
-    assert!(took < Duration::from_secs(1), "plug took {took:?}");
 }
 
 /// As on a kernel that was started with `ipv6.disable=1`.

@@ -62,7 +62,7 @@ fn a_vpc_is_brought_up_used_and_taken_down() {
     assert!(ok(&with(&["status"])).contains("node-2"));
 
     let address = status["nodes"][1]["enis"][0]["primary"].as_str().unwrap();
-    ok(&["exec", "--name", name("prog"), "node-1", "--", "ping", "-c1", "-W1", address]);
+    ok(&["exec", "--name", name("prog"), "node-1", "--", "ping", "-c1", "-w5", address]);
     assert_eq!(ok(&["exec", "--name", name("prog"), "node-1", "--", "hostname"]), "node-1\n");
     assert!(refused(&["exec", "--name", name("prog"), "node-9", "--", "true"]).contains("no node node-9"));
     let code = program(&["exec", "--name", name("prog"), "node-1", "--", "sh", "-c", "exit 7"]).status.code();
@@ -76,7 +76,7 @@ fn a_vpc_is_brought_up_used_and_taken_down() {
     assert!(ok(&with(&["node", "add", "extra", "--instance-type", "t3.small"])).starts_with("extra i-"));
     assert!(refused(&with(&["node", "add", "extra"])).contains("extra"));
     ok(&with(&["node", "reboot", "extra"]));
-    ok(&["exec", "--name", name("prog"), "extra", "--", "ping", "-c1", "-W1", address]);
+    ok(&["exec", "--name", name("prog"), "extra", "--", "ping", "-c1", "-w5", address]);
     ok(&with(&["node", "rm", "extra"]));
     assert!(refused(&with(&["up"])).contains("is up already"));
     let inside = refused(&["exec", lab[0], lab[1], "node-1", "--", env!("CARGO_BIN_EXE_vpcsim"), "up"]);
@@ -210,7 +210,7 @@ fn a_spec_decides_everything_and_mistakes_are_named() {
     assert!(route.contains("via 172.16.4.1 dev eth0 src 172.16.4.100"), "{route}");
     let status: Value = serde_json::from_str(&ok(&["status", "--json", "--name", name("spec")])).unwrap();
     let other = status["nodes"][1]["enis"][0]["primary"].as_str().unwrap();
-    ok(&["exec", "--name", name("spec"), "a", "--", "ping", "-c1", "-W1", other]);
+    ok(&["exec", "--name", name("spec"), "a", "--", "ping", "-c1", "-w5", other]);
     std::fs::write(file, r#"{"clowd": {}}"#).unwrap();
     assert!(refused(&["up", "--spec", file]).contains("unknown field `clowd`"));
     std::fs::write(file, r#"{"nodes": [{"name": "x", "instance": {"instance_type": "m5.huge"}}]}"#).unwrap();
