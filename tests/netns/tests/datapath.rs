@@ -26,6 +26,11 @@ fn pods(stage: &Stage) -> Pods {
     }
 }
 
+/// Sends echo requests until one is answered, for five seconds.
+fn ping(to: &str) -> String {
+    format!("ping -c1 -i0.2 -w5 {to}")
+}
+
 fn clean(fabric: &Fabric) {
     assert_eq!(fabric.spoofed(), 0, "spoofed packets left the node");
 }
@@ -47,7 +52,7 @@ fn pods_of_one_node_reach_each_other_and_the_node() {
         }
         for (from, _) in all {
             for address in ["10.0.0.11", "10.0.1.12"] {
-                from.run(&format!("ping -c1 -W1 {address}"));
+                from.run(&ping(address));
             }
         }
         clean(&fabric);
@@ -67,7 +72,7 @@ fn pods_leave_by_their_own_eni() {
             [(&pods.first, "10.0.0.101"), (&pods.second, "10.0.1.101"), (&pods.prefixed, "10.0.1.65")]
         {
             assert_eq!(seen_as(pod, "10.0.9.9:80").expect("an answer"), own);
-            pod.run("ping -c1 -W1 10.0.0.2");
+            pod.run(&ping("10.0.0.2"));
         }
         clean(&fabric);
     });
@@ -190,7 +195,7 @@ table ip other {
 }
 E",
         );
-        pods.second.run("ping -c1 -W1 10.0.9.9; ping -c2 -i0.2 -W1 198.51.100.10");
+        pods.second.run("ping -c1 -W5 10.0.9.9; ping -c2 -i0.2 -W5 198.51.100.10");
         let counted = |name: &str| {
             stage.json(&format!("nft -j list counter ip other {name}"))["nftables"][1]["counter"]["packets"]
                 .as_u64()
@@ -240,8 +245,10 @@ E",
 fn node_speaks_by_the_eni_of_its_address() {
     on_stage(|stage| {
         let (fabric, _node) = ready_node(stage);
-        stage.run("ping -c1 -W1 -I 10.0.1.12 10.0.9.9; ping -c1 -W1 -I 10.0.1.12 198.51.100.10");
-        stage.run("ping -c1 -W1 10.0.9.9; ping -c1 -W1 198.51.100.10");
+        for to in ["10.0.9.9", "198.51.100.10"] {
+            stage.run(&ping(&format!("-I 10.0.1.12 {to}")));
+            stage.run(&ping(to));
+        }
         clean(&fabric);
     });
 }

@@ -1,8 +1,8 @@
 //! What leaves the VPC: under which address, by which ENI, from which port.
 
-use super::{clean, pods, set};
+use super::{clean, ping, pods, set};
 use podwire_hostnet::RandomSnat;
-use podwire_netns::node::{net, ready_node};
+use podwire_netns::node::{net, ready_node, set};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, on_stage};
 
@@ -15,7 +15,7 @@ fn pods_leave_the_vpc_under_the_primary_address() {
         let _server = Server::start(&fabric.internet, "198.51.100.10:80");
         for pod in [&pods.first, &pods.second, &pods.prefixed] {
             assert_eq!(seen_as(pod, "198.51.100.10:80").expect("an answer"), "10.0.0.11");
-            pod.run("ping -c1 -W1 198.51.100.10");
+            pod.run(&ping("198.51.100.10"));
         }
         clean(&fabric);
     });
