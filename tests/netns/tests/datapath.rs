@@ -169,7 +169,7 @@ E",
         assert_eq!(seen("172.20.0.10:80"), "10.0.1.101", "a pod elsewhere in the VPC");
         assert_eq!(seen("172.20.0.11:80"), "10.0.0.11", "an endpoint outside");
         assert_eq!(seen("172.20.0.12:80"), "10.0.1.101", "a pod of this node");
-        assert_ne!(seen("172.20.0.13:80"), "10.0.1.101", "hairpin");
+        assert_eq!(seen("172.20.0.13:80"), "10.0.0.11", "hairpin: the node's address");
         clean(&fabric);
     });
 }
