@@ -1,7 +1,7 @@
 //! Services with kube-proxy's real rules, in each of its modes, for pods on either ENI. The fabric drops every source that is
 //! not assigned to the ENI it comes from, so whatever arrives has taken the right way.
 
-use podwire_hostnet::{NodeNet, Part};
+use podwire_hostnet::{NodeConfig, NodeNet, Part};
 use podwire_netns::kubeproxy::{self, Front, Mode, Service};
 use podwire_netns::node::{Fabric, node_config, ready_node, second_eni, wired_pod};
 use podwire_netns::tcp::{Client, Server, seen_as};
@@ -173,6 +173,25 @@ fn services_without_node_port_support_and_with_external_snat() {
             }
             // By the primary ENI's address NodePorts need no help.
             assert_eq!(seen(&scene.fabric.peer, "10.0.0.11:30004", "NodePort"), "10.0.9.9", "{mode:?}");
+            assert_eq!(scene.fabric.spoofed(), 0, "{mode:?}");
+        });
+    }
+}
+
+/// AWS_VPC_K8S_CNI_EXTERNALSNAT=true with AWS_VPC_CNI_NODE_PORT_SUPPORT=true: pods leave as themselves, and NodePorts are
+/// answered by the ENI of arrival all the same.
+#[test]
+fn services_with_node_port_support_and_external_snat() {
+    for mode in Mode::ALL {
+        on_stage(move |stage| {
+            let mut scene = scene(stage);
+            kubeproxy::install(stage, mode, &SERVICES);
+            scene.node.apply_node(&NodeConfig { external_snat: true, ..node_config() }).expect("node");
+            node_ports(&scene, mode);
+            for (pod, own) in [(&scene.first, "10.0.0.101"), (&scene.second, "10.0.1.101")] {
+                assert_eq!(seen(pod, "172.20.0.11:80", "ClusterIP, endpoint outside"), own, "{mode:?}");
+                assert_eq!(seen(pod, "198.51.100.10:80", "outside"), own, "{mode:?}");
+            }
             assert_eq!(scene.fabric.spoofed(), 0, "{mode:?}");
         });
     }
