@@ -157,7 +157,7 @@ fn attachments_of_one_container_are_kept_apart() {
         let _ = other.add(&on("net2")).result();
         assert_eq!(daemon.state().held.len(), 3);
         runtime.del(&on("net1")).silent();
-        // Another network knows nothing of net2's owner, nor this one of the other's.
+        // Of an interface that nobody added there is nothing to take.
         runtime.del(&on("net9")).silent();
         assert_eq!(daemon.state().held.len(), 2);
         let inside = first.ns.run("ip -o link show type veth");
@@ -165,7 +165,11 @@ fn attachments_of_one_container_are_kept_apart() {
             inside.contains("eth0@") && inside.contains("net2@") && !inside.contains("net1@"),
             "{inside}"
         );
+        // What one network added keeps its address whatever another says.
+        runtime.del(&on("net2")).silent();
+        assert_eq!(daemon.state().held.len(), 2);
         other.del(&on("net2")).silent();
+        assert_eq!(daemon.state().held.len(), 1);
         assert!(first.ns.succeeds("ip link show eth0"));
         runtime.del(&first).silent();
         assert!(no_pod_links(stage) && daemon.state().held.is_empty());
