@@ -92,10 +92,18 @@ fn source_ports_under_snat_follow_the_setting() {
             });
             connections.collect::<Vec<_>>()
         };
-        for (random, kept) in
-            [(RandomSnat::None, true), (RandomSnat::HashRandom, false), (RandomSnat::Prng, false)]
-        {
+        for (random, flags, kept) in [
+            (RandomSnat::None, "", true),
+            (RandomSnat::HashRandom, "random", false),
+            (RandomSnat::Prng, "fully-random", false),
+        ] {
             set(&mut node, |c| c.random_snat = random);
+            // The ports alone do not tell the two kinds of random from each other.
+            let rules = stage.run("nft list chain ip podwire leave-vpc");
+            assert_eq!(rules.matches(" snat to ").count(), 1, "{rules}");
+            let told = rules.lines().find_map(|line| line.trim().split_once(" snat to 10.0.0.11"));
+            let told = told.and_then(|(_, rest)| rest.split_once("comment"));
+            assert_eq!(told.map(|(flags, _)| flags.trim()), Some(flags), "{rules}");
             for (ns, own) in [(&pods.first, "10.0.0.101"), (&pods.second, "10.0.1.101")] {
                 let seen = ports(ns, own);
                 assert_eq!(seen.len(), 4, "{random:?}: {seen:?}");
