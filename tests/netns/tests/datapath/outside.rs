@@ -1,10 +1,11 @@
 //! What leaves the VPC: under which address, by which ENI, from which port.
 
-use super::{clean, ping, pods, set};
-use podwire_hostnet::RandomSnat;
-use podwire_netns::node::{net, ready_node, set};
+use super::{clean, ping, pods};
+use podwire_hostnet::{NodeConfig, NodeNet, RandomSnat};
+use podwire_netns::node::{net, ready_node, second_eni, set};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, on_stage};
+use std::time::Duration;
 
 /// Out of the VPC: under the node's primary address, by the primary ENI, whatever ENI the pod is on.
 #[test]
@@ -40,6 +41,36 @@ fn pods_leave_the_vpc_as_themselves_where_told_so() {
         }
         set(&mut node, |c| c.vpc_cidrs.push(net("198.51.100.0/24")));
         own.iter().for_each(|(pod, address)| assert_eq!(seen(pod), *address));
+        clean(&fabric);
+    });
+}
+
+/// AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS=0.0.0.0/0, an interval without an end: pods leave as themselves, applying it again or
+/// after a restart changes nothing, and it goes back.
+#[test]
+fn everything_may_be_excluded_from_snat() {
+    on_stage(|stage| {
+        let (fabric, mut node) = ready_node(stage);
+        let pods = pods(stage);
+        let _server = Server::start(&fabric.internet, "198.51.100.10:80");
+        let seen = |pod: &Ns| seen_as(pod, "198.51.100.10:80").expect("an answer");
+        let own = [(&pods.first, "10.0.0.101"), (&pods.second, "10.0.1.101"), (&pods.prefixed, "10.0.1.65")];
+        let everything = |c: &mut NodeConfig| c.exclude_snat_cidrs = vec![net("0.0.0.0/0")];
+        set(&mut node, everything);
+        own.iter().for_each(|(pod, address)| assert_eq!(seen(pod), *address));
+        let before = node.changes();
+        set(&mut node, everything);
+        assert_eq!(node.changes(), before, "applied twice: {:?}", node.take_changes());
+        let mut restarted = NodeNet::open().expect("sockets");
+        set(&mut restarted, everything);
+        restarted
+            .apply_eni(&second_eni(&["10.0.1.101/32", "10.0.1.64/28"]), Duration::from_secs(5))
+            .expect("ENI");
+        restarted.prune().expect("pruned");
+        assert_eq!(restarted.changes(), 0, "restarted: {:?}", restarted.take_changes());
+        own.iter().for_each(|(pod, address)| assert_eq!(seen(pod), *address));
+        set(&mut restarted, |_| {});
+        own.iter().for_each(|(pod, _)| assert_eq!(seen(pod), "10.0.0.11"));
         clean(&fabric);
     });
 }
