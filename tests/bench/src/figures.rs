@@ -144,8 +144,11 @@ impl Samples {
 
     /// How much the medians of the thirds of the run differ, in percent: the machine's noise.
     pub(crate) fn noise(in_order: &[Duration]) -> f64 {
-        let third = (in_order.len() / 3).max(1);
-        let medians: Vec<f64> = in_order.chunks(third).map(|part| Self::new(part.to_vec()).p50()).collect();
+        // By their ends, so that no third is a rest of one or two.
+        let end = |third: usize| in_order.len() * third / 3;
+        let thirds = (0..3).map(|third| &in_order[end(third)..end(third + 1)]);
+        let medians: Vec<f64> =
+            thirds.filter(|part| !part.is_empty()).map(|part| Self::new(part.to_vec()).p50()).collect();
         let (low, high) = medians.iter().fold((f64::MAX, 0.0f64), |(l, h), m| (l.min(*m), h.max(*m)));
         (high / low - 1.0) * 100.0
     }
@@ -166,6 +169,20 @@ mod tests {
         let samples = Samples::new((1..=100).rev().map(Duration::from_millis).collect());
         assert!((samples.p50() - 50.0).abs() < 1e-9);
         assert!((samples.percentile(99) - 99.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn noise_is_of_thirds_whatever_the_number_of_samples() {
+        for count in 1..=40 {
+            let mut taken = vec![Duration::from_millis(10); count];
+            assert!(Samples::noise(&taken).abs() < 1e-9, "{count} equal samples");
+            // A single slow one moves no median of three or more.
+            taken[count - 1] = Duration::from_millis(100);
+            assert!(count < 9 || Samples::noise(&taken).abs() < 1e-9, "{count}: {}", Samples::noise(&taken));
+        }
+        let slower: Vec<Duration> =
+            [10, 20, 30].iter().flat_map(|ms| [Duration::from_millis(*ms); 5]).collect();
+        assert!((Samples::noise(&slower) - 200.0).abs() < 1e-9);
     }
 
     #[test]
