@@ -2,8 +2,10 @@
 //! incumbent (design D15 and §4).
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::process::{Child, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use podwire_e2e::binaries::Binaries;
@@ -12,6 +14,7 @@ use podwire_e2e::incumbent;
 use podwire_e2e::pod::{self, Pod};
 use podwire_e2e::proof;
 use podwire_e2e::scene::{Mode, READY, Worker, delete};
+use podwire_netns::flow::Flow;
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 use vpcsim::node::Node;
 
@@ -61,24 +64,42 @@ fn await_rules(node: &Node, wanted: &BTreeSet<String>) {
     }
 }
 
-/// A hundred packets a second until it is told to stop.
-fn flood(from: &Pod, to: Ipv4Addr) -> Child {
-    let mut ping = from.netns.command("ping").expect("a command");
-    ping.args(["-n", "-q", "-i", "0.01", "-W", "2", &to.to_string()]).stdout(Stdio::piped());
-    ping.spawn().expect("ping")
+/// A hundred packets a second until it is told to stop. Its output is read all the while: a full pipe would stop it.
+struct Flood {
+    ping: Child,
+    output: JoinHandle<String>,
 }
 
-fn without_loss(flood: Child, what: &str) {
-    let pid = rustix::process::Pid::from_child(&flood);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("told to stop");
-    let output = flood.wait_with_output().expect("ping ends");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let counts: Vec<u32> =
-        text.lines().flat_map(str::split_whitespace).filter_map(|word| word.parse().ok()).collect();
-    // The last packet may still have been on its way.
-    assert!(counts.len() >= 2, "{what}: {text}");
-    let (sent, received) = (counts[0], counts[1]);
-    assert!(sent > 20 && sent - received <= 1, "{what}: {text}");
+impl Flood {
+    fn start(from: &Pod, to: Ipv4Addr) -> Self {
+        let mut ping = from.netns.command("ping").expect("a command");
+        ping.args(["-n", "-i", "0.01", "-W", "2", &to.to_string()]).stdout(Stdio::piped());
+        let mut ping = ping.spawn().expect("ping");
+        let mut stdout = ping.stdout.take().expect("piped");
+        let output = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).expect("text");
+            text
+        });
+        Self { ping, output }
+    }
+
+    fn without_loss(mut self, what: &str) {
+        let pid = rustix::process::Pid::from_child(&self.ping);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("told to stop");
+        self.ping.wait().expect("ping ends");
+        let flow = Flow::of(&self.output.join().expect("read"));
+        assert!(flow.answered > 20 && flow.lost.is_empty(), "{what}: {flow:?}");
+    }
+}
+
+/// Each of them and the other one, in both directions.
+#[track_caller]
+fn talk(pods: &[Pod], there: &Pod, how: &str) {
+    for pod in pods {
+        pod.ping(there.address).expect(how);
+        there.ping(pod.address).expect(how);
+    }
 }
 
 /// The checkpoint that the incumbent would read knows an address.
@@ -102,8 +123,10 @@ fn layout_is_switched_live_both_ways_and_the_node_handed_back() {
     assert!(one_each.len() >= 2, "pods on two ENIs");
     // The first packets of a link may be lost.
     one_each.iter().for_each(|pod| pod.ping(there.address).expect("pods talk"));
-    let floods: Vec<Child> =
-        one_each.iter().flat_map(|pod| [flood(pod, there.address), flood(&there, pod.address)]).collect();
+    let floods: Vec<Flood> = one_each
+        .iter()
+        .flat_map(|pod| [Flood::start(pod, there.address), Flood::start(&there, pod.address)])
+        .collect();
 
     let mut daemon = Some(daemon);
     for round in 0..2 {
@@ -137,7 +160,9 @@ fn layout_is_switched_live_both_ways_and_the_node_handed_back() {
             daemon = Some(compat);
         }
     }
-    floods.into_iter().for_each(|child| without_loss(child, "across two changes of layout and back"));
+    // That no answer is missing at the end of a flow, which says nothing of its last packets.
+    talk(&one_each, &there, "in layout compat");
+    floods.into_iter().for_each(|flood| flood.without_loss("across two changes of layout and back"));
 
     // Handed back: our daemon is dead, our table and the rules that only it needs are gone.
     daemon.take().map(Daemon::kill).expect("runs").expect("killed");
@@ -155,8 +180,5 @@ fn layout_is_switched_live_both_ways_and_the_node_handed_back() {
     let living: BTreeSet<Ipv4Addr> = pods.iter().map(|pod| pod.address).collect();
     assert!(held.is_superset(&living), "{held:?} lacks some of {living:?}");
     assert!(store.free.is_disjoint(&living), "it would give an address twice");
-    for pod in &pods {
-        pod.ping(there.address).expect("by the incumbent's rules alone");
-        there.ping(pod.address).expect("by the incumbent's rules alone");
-    }
+    talk(&pods, &there, "by the incumbent's rules alone");
 }

@@ -3,6 +3,7 @@
 //!
 //! Needs root. Leaves nothing behind: every namespace dies with the thread or process that holds it.
 
+pub mod flow;
 pub mod ipamd;
 pub mod kubeproxy;
 pub mod node;
