@@ -191,13 +191,20 @@ pub async fn status_of(node: &Node) -> anyhow::Result<StatusResponse> {
 /// # Errors
 /// The socket does not answer.
 pub async fn client_of(node: &Node) -> anyhow::Result<IpamClient<Channel>> {
+    Ok(IpamClient::new(channel_of(node).await?))
+}
+
+/// A connection to the node's daemon, for whatever service it has.
+///
+/// # Errors
+/// The socket does not answer.
+pub async fn channel_of(node: &Node) -> anyhow::Result<Channel> {
     let path: PathBuf = node.path(SOCKET);
     let connector = tower::service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://ipamd").connect_with_connector(connector).await?;
-    Ok(IpamClient::new(channel))
+    Ok(Endpoint::from_static("http://ipamd").connect_with_connector(connector).await?)
 }
 
 /// Looks every few milliseconds until there is something.

@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use podwire_e2e::binaries::Binaries;
-use podwire_e2e::daemon::{CONFLIST, Daemon, SOCKET, client_of, status_of, wait_for};
+use podwire_e2e::daemon::{CONFLIST, Daemon, SOCKET, channel_of, client_of, status_of, wait_for};
 use podwire_e2e::pod::{self, Pod};
 use podwire_e2e::proof;
 use podwire_e2e::runtime;
 use podwire_e2e::scene::{Mode, READY, Worker, delete};
 use podwire_proto::v1::ExplainRequest;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,6 +64,24 @@ fn restart_keeps_pods_and_never_gives_their_addresses_again() {
         pod.check().expect("CHECK");
     }
     first[0].ping(second[3].address).expect("old and new pods talk");
+}
+
+/// The standard health service, as probes of `aws-node` ask it: as a whole and by the incumbent's name; no other is known.
+#[test]
+fn health_is_told_by_grpc_health_v1() {
+    let lab = lab("health");
+    let worker = worker(&lab, "n1", &[]);
+    let health = |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        ask(async {
+            let mut client = HealthClient::new(channel_of(&worker.node).await?);
+            Ok(client.check(request).await.map(|reply| reply.into_inner().status()))
+        })
+    };
+    for service in ["", "grpc.health.v1.aws-node"] {
+        assert_eq!(health(service).expect("known"), ServingStatus::Serving, "{service:?}");
+    }
+    assert_eq!(health("other").expect_err("unknown").code(), tonic::Code::NotFound);
 }
 
 /// Scenario: SIGKILL in the middle of a burst. What was answered stays true; what was not is retried and works.
