@@ -13,7 +13,7 @@ fn stopped_container_starts_again_under_the_same_id() {
     let stage = Stage::start("podman").expect("a simulated VPC");
     let node = stage.node(NodeSpec::new("n").of_type("t3.medium")).expect("a node");
     let daemon = ready_daemon(&node, &[]).expect("a ready daemon");
-    let podman = Podman::set_up(&node, &stage.groups.parent()).expect("podman");
+    let Some(podman) = Podman::set_up(&node, &stage.groups.parent()).expect("podman") else { return };
     let id = podman.start("web").expect("a container");
     let _witness = podman.start("witness").expect("a container");
     let (first, witness) = (podman.address("web").expect("told"), podman.address("witness").expect("told"));
@@ -52,7 +52,7 @@ fn containers_come_at_once_and_go_without_a_daemon() {
     let stage = Stage::start("podmans").expect("a simulated VPC");
     let node = stage.node(NodeSpec::new("n").of_type("m5.large")).expect("a node");
     let daemon = ready_daemon(&node, &[]).expect("a ready daemon");
-    let podman = Podman::set_up(&node, &stage.groups.parent()).expect("podman");
+    let Some(podman) = Podman::set_up(&node, &stage.groups.parent()).expect("podman") else { return };
     let names: Vec<String> = (0..6).map(|i| format!("c{i}")).collect();
     let addresses = thread::scope(|scope| {
         let podman = &podman;
