@@ -79,11 +79,16 @@ pub fn knobs() -> impl Iterator<Item = &'static Knob> {
         .copied()
 }
 
-/// Mistakes for names that start with `PODWIRE_` and are no knob: a misspelled setting is a setting not made.
+/// Mistakes for names that start with `PODWIRE_` and are no knob: a misspelled setting is a setting not made. What kubelet
+/// adds for a Service of such a name is not the operator's word and stays out.
 pub fn unknown_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Mistake> {
+    let names: Vec<&str> = names.into_iter().collect();
+    let services: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix("_SERVICE_HOST")).collect();
+    let of_service = |name: &str| services.iter().any(|s| name.strip_prefix(s).is_some_and(is_service_link));
     names
         .into_iter()
         .filter(|name| name.starts_with("PODWIRE_") && !knobs().any(|knob| knob.name == *name))
+        .filter(|name| !of_service(name))
         .map(|name| Mistake {
             kind: MistakeKind::Podwire,
             variable: name.to_owned(),
@@ -94,6 +99,21 @@ pub fn unknown_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Mistak
             },
         })
         .collect()
+}
+
+/// What follows a Service's name in the variables that kubelet sets for it in each container of its namespace.
+/// *Source*: Kubernetes 1.34, pkg/kubelet/envvars/envvars.go, `FromServices` and `makeLinkVariables`.
+fn is_service_link(rest: &str) -> bool {
+    let port = |text: &str| {
+        let (number, rest) = text.split_once('_').unwrap_or((text, ""));
+        let (protocol, part) = rest.split_once('_').unwrap_or((rest, ""));
+        number.parse::<u16>().is_ok()
+            && ["TCP", "UDP", "SCTP"].contains(&protocol)
+            && ["", "PROTO", "PORT", "ADDR"].contains(&part)
+    };
+    matches!(rest, "_SERVICE_HOST" | "_SERVICE_PORT" | "_PORT")
+        || rest.starts_with("_SERVICE_PORT_")
+        || rest.strip_prefix("_PORT_").is_some_and(port)
 }
 
 /// The known name with the longest common start, when that is longer than the bare `PODWIRE_`.

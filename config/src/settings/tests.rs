@@ -343,6 +343,32 @@ fn misspelled_podwire_names_are_mistakes() {
     );
 }
 
+/// A Service `podwire-metrics` beside the daemon, and one called `podwire`: kubelet tells each container of the namespace.
+#[test]
+fn what_kubelet_says_of_a_service_is_no_mistake() {
+    let of_services = [
+        "PODWIRE_METRICS_SERVICE_HOST",
+        "PODWIRE_METRICS_SERVICE_PORT",
+        "PODWIRE_METRICS_SERVICE_PORT_HTTP_METRICS",
+        "PODWIRE_METRICS_PORT",
+        "PODWIRE_METRICS_PORT_61678_TCP",
+        "PODWIRE_METRICS_PORT_61678_TCP_PROTO",
+        "PODWIRE_METRICS_PORT_61678_UDP_PORT",
+        "PODWIRE_METRICS_PORT_61678_SCTP_ADDR",
+        "PODWIRE_SERVICE_HOST",
+        "PODWIRE_PORT_80_TCP_ADDR",
+    ];
+    assert_eq!(unknown_names(of_services), []);
+    let wrong =
+        ["PODWIRE_METRICS_PORTS", "PODWIRE_METRICS_PORT_X_TCP", "PODWIRE_METRICS_PORT_80_TCP_ADDRESS"];
+    assert_eq!(unknown_names(of_services.into_iter().chain(wrong)).len(), wrong.len());
+    assert_eq!(unknown_names(["PODWIRE_METRICS_PORT"]).len(), 1, "no Service of that name");
+    for knob in knobs() {
+        let ends = (0..knob.name.len()).filter_map(|at| knob.name.get(at..));
+        assert!(!ends.into_iter().any(is_service_link), "a Service could set {}", knob.name);
+    }
+}
+
 /// Design D24: promises are refused before anything is changed; `standard` only warns; invalid words exit with 1.
 #[test]
 fn promises_are_refused_and_the_rest_only_warned_about() {
