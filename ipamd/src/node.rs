@@ -128,6 +128,17 @@ mod tests {
         texts.iter().filter_map(|text| text.parse().ok()).collect()
     }
 
+    proptest::proptest! {
+        /// A prefix that the settings take is one that host networking and the plugin take, and the other way round.
+        #[test]
+        fn one_rule_for_veth_prefixes(prefix in "eth|lo|vlan|[ -~]{1,5}|.{1,3}") {
+            let name = settings::network::VETH_PREFIX.name;
+            let source = std::collections::BTreeMap::from([(name, prefix.as_str())]);
+            let taken = podwire_hostnet::check_prefix(&prefix).is_ok();
+            proptest::prop_assert_eq!(Settings::parse(&source).is_ok(), taken);
+        }
+    }
+
     #[test]
     fn cidrs_in_another_order_are_the_same() {
         let known = cidrs(&["10.0.0.0/16", "100.64.0.0/16"]);

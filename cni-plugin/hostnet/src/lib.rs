@@ -26,7 +26,7 @@ mod probe;
 mod sysctl;
 
 pub use error::{HostError, chain, mac_text};
-pub use names::{Attachment, host_ifname, is_host_mac, link_suffix, pod_suffix};
+pub use names::{Attachment, check_prefix, host_ifname, is_host_mac, link_suffix, pod_suffix};
 pub use netlink::NetlinkError;
 pub use netns::Netns;
 pub use node::{Change, Doomed, NodeNet, Noticed, Part, PodLink, Repair, Still, UnmarkedLink, Waker, Watch};

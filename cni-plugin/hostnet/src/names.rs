@@ -90,6 +90,31 @@ pub(crate) fn prefix_of(name: &str) -> Option<&str> {
     is_ours.then_some(prefix)
 }
 
+/// Whether names of pods' host links may start so: 1 to 4 printable ASCII characters, none of `/`, `:` and `%`, not the start
+/// of other devices' names. *Why* `%`: the kernel takes it for a pattern of names. The daemon's setting has the same rule.
+///
+/// *Source*: `dev_valid_name` and `dev_alloc_name` in net/core/dev.c; incumbent-behaviour §1.2, `AWS_VPC_K8S_CNI_VETHPREFIX`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
+    if prefix.is_empty() || prefix.len() > PREFIX_MAX {
+        return Err("is not 1 to 4 characters long");
+    }
+    if !prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte)) {
+        return Err("holds characters no device name may have");
+    }
+    if PREFIXES_OF_OTHERS.contains(&prefix) {
+        return Err("belongs to other devices");
+    }
+    Ok(())
+}
+
+/// Room before the digits: 15 bytes of a name (IFNAMSIZ, linux/if.h) less the digits of the hash.
+const PREFIX_MAX: usize = 15 - SUFFIX_LEN;
+/// *Source*: incumbent-behaviour §1.2, `AWS_VPC_K8S_CNI_VETHPREFIX`.
+const PREFIXES_OF_OTHERS: [&str; 3] = ["eth", "lo", "vlan"];
+
 /// Hex digits in a name. *Source*: incumbent-behaviour §2.3.
 const SUFFIX_LEN: usize = 11;
 

@@ -202,8 +202,8 @@ impl NodeNet {
 /// Refuses settings that the kernel would take and understand otherwise.
 fn check(node: &NodeConfig) -> Result<(), HostError> {
     let prefix = &node.veth_prefix;
-    if prefix.is_empty() || prefix.len() > 4 || prefix.contains(|c: char| !c.is_ascii_alphanumeric()) {
-        return Err(HostError::Setting(format!("veth prefix {prefix:?} is not 1 to 4 letters or digits")));
+    if let Err(why) = names::check_prefix(prefix) {
+        return Err(HostError::Setting(format!("veth prefix {prefix:?} {why}")));
     }
     if !node.external_snat && node.vpc_cidrs.is_empty() {
         return Err(HostError::Setting(

@@ -5,6 +5,7 @@
 use super::env::Verb;
 use super::error::{CONFIG, CniError, DECODE};
 use super::version::{self, Version};
+use podwire_hostnet::check_prefix;
 use podwire_proto::convert;
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,10 +17,6 @@ const MTU_DEFAULT: u32 = 9001;
 const MTU_MIN: u32 = 576;
 /// Start of host veth names where none is given.
 const VETH_PREFIX_DEFAULT: &str = "eni";
-/// Longest start of host veth names. *Source*: 15 bytes of a name less 11 digits of a hash.
-const VETH_PREFIX_MAX: usize = 4;
-/// Starts of names that belong to others. *Source*: incumbent-behaviour §1.2, `AWS_VPC_K8S_CNI_VETHPREFIX`.
-const VETH_PREFIX_OTHERS: [&str; 3] = ["eth", "lo", "vlan"];
 /// Log file where none is given. *Source*: incumbent-behaviour §1.2, `AWS_VPC_K8S_PLUGIN_LOG_FILE`.
 const LOG_FILE_DEFAULT: &str = "/var/log/aws-routed-eni/plugin.log";
 
@@ -191,16 +188,7 @@ fn valid_attachments(verb: Verb, given: Option<Value>) -> Result<Option<Vec<Vali
 
 fn veth_prefix(given: Option<String>) -> Result<String, CniError> {
     let prefix = given.filter(|p| !p.is_empty()).unwrap_or_else(|| VETH_PREFIX_DEFAULT.to_owned());
-    let refused = |why: &str| Err(CniError::new(CONFIG, format!("vethPrefix {prefix:?} {why}")));
-    if prefix.len() > VETH_PREFIX_MAX {
-        return refused("must be at most 4 characters long");
-    }
-    if !prefix.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return refused("may hold letters and digits only");
-    }
-    if VETH_PREFIX_OTHERS.contains(&prefix.as_str()) {
-        return refused("belongs to other interfaces");
-    }
+    check_prefix(&prefix).map_err(|why| CniError::new(CONFIG, format!("vethPrefix {prefix:?} {why}")))?;
     Ok(prefix)
 }
 

@@ -198,14 +198,14 @@ fn provisioning_and_cleanup_follow_their_switches() {
 
 #[test]
 fn veth_prefix_is_checked_as_the_incumbent_does() {
-    for bad in ["abcde", "eth", "lo", "vlan", "a/b", "a b", "ü"] {
+    for bad in ["abcde", "eth", "lo", "vlan", "a/b", "a:b", "a%d", "a b", "ü"] {
         assert_eq!(
             refusal(&[("AWS_VPC_K8S_CNI_VETHPREFIX", bad)]),
             Some((1, vec!["AWS_VPC_K8S_CNI_VETHPREFIX".to_owned()])),
             "{bad}"
         );
     }
-    for (value, prefix) in [("abcd", "abcd"), ("e", "e"), ("", "eni")] {
+    for (value, prefix) in [("abcd", "abcd"), ("e", "e"), ("p-_.", "p-_."), ("a*", "a*"), ("", "eni")] {
         assert_eq!(settings(&[("AWS_VPC_K8S_CNI_VETHPREFIX", value)]).network.veth_prefix, prefix);
     }
 }

@@ -29,7 +29,10 @@ fn defaults_are_the_incumbents() {
 #[test]
 fn veth_prefix_at_most_four_characters() {
     assert_eq!(conf(&json!({ "vethPrefix": "abcd", "mtu": "1500" })).map(|c| c.mtu), Ok(1500));
-    for bad in ["abcde", "eth", "lo", "vlan", "a/b", "a b", "é"] {
+    for odd in ["e-_.", "a*", "a\"b", "!"] {
+        assert_eq!(conf(&json!({ "vethPrefix": odd })).map(|c| c.veth_prefix), Ok(odd.to_owned()));
+    }
+    for bad in ["abcde", "eth", "lo", "vlan", "a/b", "a:b", "a%d", "a b", "é"] {
         assert_eq!(code(&json!({ "vethPrefix": bad })), CONFIG, "{bad:?}");
     }
 }
