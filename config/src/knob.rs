@@ -40,8 +40,6 @@ pub enum Kind {
     Text,
     /// An absolute path; empty counts as not set.
     Path,
-    /// `host:port`, `:port` or `unix:<path>`.
-    Address,
     /// IPv4 CIDRs joined by commas; wrong ones are left out one by one.
     Cidrs,
     /// A JSON object of texts.

@@ -1,14 +1,12 @@
 //! Reads knobs from a source and collects what there is to say about them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnetwork::Ipv4Network;
 
 use crate::finding::{Finding, Mistake, MistakeKind, Mistakes, Severity};
 use crate::knob::{Kind, Knob, OnMistake};
-use crate::settings::observe::BindAddress;
 use crate::strings::Strings;
 
 /// One pass over a source.
@@ -42,13 +40,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn number(&mut self, knob: &Knob) -> i64 {
         let (least, most, unit) = match knob.kind {
             Kind::Number { min, max, unit } => (min, max, unit),
-            Kind::Flag
-            | Kind::Word { .. }
-            | Kind::Text
-            | Kind::Path
-            | Kind::Address
-            | Kind::Cidrs
-            | Kind::Tags => (i64::MIN, i64::MAX, ""),
+            Kind::Flag | Kind::Word { .. } | Kind::Text | Kind::Path | Kind::Cidrs | Kind::Tags => {
+                (i64::MIN, i64::MAX, "")
+            }
         };
         let range = if most == i64::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
         self.typed(knob, |text| match text.parse::<i64>() {
@@ -68,13 +62,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn word(&mut self, knob: &Knob) -> &'static str {
         let (words, any_case): (&[&'static str], bool) = match knob.kind {
             Kind::Word { words, any_case } => (words, any_case),
-            Kind::Flag
-            | Kind::Number { .. }
-            | Kind::Text
-            | Kind::Path
-            | Kind::Address
-            | Kind::Cidrs
-            | Kind::Tags => (&[], false),
+            Kind::Flag | Kind::Number { .. } | Kind::Text | Kind::Path | Kind::Cidrs | Kind::Tags => {
+                (&[], false)
+            }
         };
         self.typed(knob, |text| {
             words
@@ -96,14 +86,6 @@ impl<'a> Reader<'a> {
             if path.is_absolute() { Ok(path) } else { Err("is no absolute path".to_owned()) }
         })
         .unwrap_or_default()
-    }
-
-    pub(crate) fn address(&mut self, knob: &Knob) -> BindAddress {
-        self.typed(knob, |text| {
-            bind_address(text)
-                .ok_or_else(|| "is no address to listen on (host:port, :port or unix:<path>)".to_owned())
-        })
-        .unwrap_or(BindAddress::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)))
     }
 
     /// IPv4 CIDRs in network form. Wrong items are left out, each with a finding (incumbent-testcases I12).
@@ -218,23 +200,6 @@ fn ipv4_cidr(text: &str) -> Option<Ipv4Network> {
     let length: u8 = length.bytes().all(|b| b.is_ascii_digit()).then(|| length.parse().ok()).flatten()?;
     let cidr = Ipv4Network::new(address.parse().ok()?, length).ok()?;
     Ipv4Network::new(cidr.network(), length).ok()
-}
-
-/// Go's listen addresses, without names other than `localhost`: a name looked up at start could differ on each start.
-fn bind_address(text: &str) -> Option<BindAddress> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return path.starts_with('/').then(|| BindAddress::Unix(path.into()));
-    }
-    if let Some(port) = text.strip_prefix(':') {
-        return Some(BindAddress::Tcp(SocketAddr::new(
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            port.parse().ok()?,
-        )));
-    }
-    if let Some(port) = text.strip_prefix("localhost:") {
-        return Some(BindAddress::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().ok()?)));
-    }
-    text.parse().ok().map(BindAddress::Tcp)
 }
 
 #[cfg(test)]

@@ -32,9 +32,9 @@ pub struct Settings {
     pub eni: Eni,
     /// The node's networking and the pods'.
     pub network: Network,
-    /// Logs, metrics, introspection.
+    /// Logs.
     pub observe: Observe,
-    /// Files, directories and sockets.
+    /// Files and directories.
     pub paths: Paths,
     /// How long things may take.
     pub deadlines: Deadlines,

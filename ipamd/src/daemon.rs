@@ -12,7 +12,7 @@ use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
 use podwire_hostnet::{Doomed, NodeNet, PodLink, Watch, chain};
 use podwire_ledger::{Aside, Ledger, Opened};
 use podwire_pool::{BootId, Input};
-use podwire_proto::{ALIVE_PATH, RELEASED_DIR};
+use podwire_proto::{ALIVE_PATH, RELEASED_DIR, SOCKET_PATH};
 use podwire_trace::Bounds;
 use tokio::runtime::Handle as Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -90,7 +90,7 @@ impl Daemon {
     async fn start(settings: &Settings) -> anyhow::Result<Self> {
         // Caught from the first moment: uncaught it would end the daemon.
         let asks_for_trace = signal(SignalKind::user_defined1()).context("cannot catch SIGUSR1")?;
-        let only = single::wait(&settings.paths.socket).await?;
+        let only = single::wait(Path::new(SOCKET_PATH)).await?;
         let began = Instant::now();
         let node = Node::read(settings).await?;
         let metadata = began.elapsed();
@@ -129,7 +129,7 @@ impl Daemon {
         let links = LinkReaper::start(nets?, &driver)?;
         let service = IpamService::new(driver.clone(), links, compat);
         let stop_serving = CancellationToken::new();
-        let (listener, socket) = listen::bind(&settings.paths.socket)?;
+        let (listener, socket) = listen::bind(Path::new(SOCKET_PATH))?;
         let serving =
             tokio::spawn(listen::serve(listener, service.clone(), stop_serving.clone().cancelled_owned()));
         tracing::info!(?metadata, ?networking, ?ledger_read, serving = ?began.elapsed(), "start-up: the socket serves");

@@ -1,6 +1,5 @@
-//! Logs, metrics, introspection.
+//! Logs.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::finding::MistakeKind;
@@ -29,33 +28,9 @@ pub const PLUGIN_LOG_FILE: Knob = Knob::exiting(
     Kind::Text,
     "where the plugin logs: stderr (also when empty) or a file; never stdout, which carries its result",
 );
-/// `DISABLE_METRICS`.
-pub const DISABLE_METRICS: Knob = Knob::lenient("DISABLE_METRICS", "false", Kind::Flag, "serve no metrics");
-/// `PODWIRE_METRICS_ADDRESS`. *Source* of the default: the incumbent's port, incumbent-behaviour §0.
-pub const PODWIRE_METRICS_ADDRESS: Knob =
-    Knob::strict("PODWIRE_METRICS_ADDRESS", ":61678", Kind::Address, "where metrics are served");
-/// `DISABLE_INTROSPECTION`.
-pub const DISABLE_INTROSPECTION: Knob =
-    Knob::lenient("DISABLE_INTROSPECTION", "false", Kind::Flag, "serve no introspection");
-/// `INTROSPECTION_BIND_ADDRESS`.
-pub const INTROSPECTION_BIND_ADDRESS: Knob = Knob::lenient(
-    "INTROSPECTION_BIND_ADDRESS",
-    "127.0.0.1:61679",
-    Kind::Address,
-    "where the daemon tells about itself",
-);
 
 /// The knobs of this group.
-pub const KNOBS: &[&Knob] = &[
-    &LOG_LEVEL,
-    &LOG_FILE,
-    &PLUGIN_LOG_LEVEL,
-    &PLUGIN_LOG_FILE,
-    &DISABLE_METRICS,
-    &PODWIRE_METRICS_ADDRESS,
-    &DISABLE_INTROSPECTION,
-    &INTROSPECTION_BIND_ADDRESS,
-];
+pub const KNOBS: &[&Knob] = &[&LOG_LEVEL, &LOG_FILE, &PLUGIN_LOG_LEVEL, &PLUGIN_LOG_FILE];
 
 /// Least level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,16 +84,7 @@ impl LogTarget {
     }
 }
 
-/// Where something listens.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BindAddress {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-/// Logs, metrics, introspection.
+/// Logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observe {
     /// Least level the daemon logs.
@@ -129,23 +95,15 @@ pub struct Observe {
     pub plugin_log_level: LogLevel,
     /// Where the plugin logs; never stdout.
     pub plugin_log: LogTarget,
-    /// Where metrics are served; `None`: nowhere.
-    pub metrics: Option<BindAddress>,
-    /// Where introspection is served; `None`: nowhere.
-    pub introspection: Option<BindAddress>,
 }
 
 impl Observe {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
-        let metrics = reader.address(&PODWIRE_METRICS_ADDRESS);
-        let introspection = reader.address(&INTROSPECTION_BIND_ADDRESS);
         Self {
             log_level: level(reader, &LOG_LEVEL),
             log: target(reader, &LOG_FILE),
             plugin_log_level: level(reader, &PLUGIN_LOG_LEVEL),
             plugin_log: plugin_log(reader),
-            metrics: (!reader.flag(&DISABLE_METRICS)).then_some(metrics),
-            introspection: (!reader.flag(&DISABLE_INTROSPECTION)).then_some(introspection),
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Files, directories, sockets and names of the node.
+//! Files and directories of the node.
 
 use std::path::PathBuf;
 
-use crate::finding::MistakeKind;
 use crate::knob::{Kind, Knob};
 use crate::reader::Reader;
 
@@ -23,34 +22,15 @@ pub const BACKING_STORE: Knob = Knob::lenient(
     Kind::Text,
     "the incumbent's checkpoint: read on first start, kept up to date beside the ledger",
 );
-/// `MY_NODE_NAME`.
-pub const MY_NODE_NAME: Knob =
-    Knob::lenient("MY_NODE_NAME", "", Kind::Text, "this node's name in Kubernetes");
 /// `PODWIRE_LEDGER_DIR`.
 pub const PODWIRE_LEDGER_DIR: Knob =
     Knob::strict("PODWIRE_LEDGER_DIR", "/var/run/aws-node/podwire", Kind::Path, "where the ledger lives");
-/// `PODWIRE_SOCKET`.
-pub const PODWIRE_SOCKET: Knob = Knob::strict(
-    "PODWIRE_SOCKET",
-    "/var/run/aws-node/ipamd.sock",
-    Kind::Path,
-    "the socket the plugin calls; the plugin looks in the default place only",
-);
 
 /// The knobs of this group.
-pub const KNOBS: &[&Knob] = &[
-    &HOST_CNI_CONFDIR_PATH,
-    &HOST_CNI_BIN_PATH,
-    &BACKING_STORE,
-    &MY_NODE_NAME,
-    &PODWIRE_LEDGER_DIR,
-    &PODWIRE_SOCKET,
-];
+pub const KNOBS: &[&Knob] =
+    &[&HOST_CNI_CONFDIR_PATH, &HOST_CNI_BIN_PATH, &BACKING_STORE, &PODWIRE_LEDGER_DIR];
 
-/// Longest path of a Unix socket. *Unit* bytes. *Source*: sun_path in sockaddr_un, unix(7): 108 with the final NUL.
-const SOCKET_PATH_MAX: usize = 107;
-
-/// Files, directories, sockets and names of the node.
+/// Files and directories of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// Where the conflist is installed.
@@ -61,10 +41,6 @@ pub struct Paths {
     pub backing_store: PathBuf,
     /// Where the ledger lives.
     pub ledger_dir: PathBuf,
-    /// The socket the plugin calls.
-    pub socket: PathBuf,
-    /// This node's name in Kubernetes, where told.
-    pub node_name: Option<String>,
 }
 
 impl Paths {
@@ -75,18 +51,6 @@ impl Paths {
             cni_bin_dir: text(reader, &HOST_CNI_BIN_PATH),
             backing_store: text(reader, &BACKING_STORE),
             ledger_dir: reader.path(&PODWIRE_LEDGER_DIR),
-            socket: socket(reader),
-            node_name: reader.text(&MY_NODE_NAME),
         }
     }
-}
-
-fn socket(reader: &mut Reader<'_>) -> PathBuf {
-    let path = reader.path(&PODWIRE_SOCKET);
-    let length = path.as_os_str().len();
-    if length > SOCKET_PATH_MAX {
-        let what = format!("the path has {length} bytes, a Unix socket takes {SOCKET_PATH_MAX}");
-        reader.refuse(MistakeKind::Podwire, &PODWIRE_SOCKET, what, "use a shorter path");
-    }
-    path
 }

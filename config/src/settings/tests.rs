@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::eni::Eni;
 use super::network::{Layout, RandomizeSnat};
-use super::observe::{BindAddress, LogLevel, LogTarget};
+use super::observe::{LogLevel, LogTarget};
 use super::*;
 use crate::finding::Severity;
 use crate::knob::OnMistake;
@@ -65,13 +65,10 @@ fn nothing_set_gives_the_documented_defaults() {
     assert_eq!(settings.observe.log_level, LogLevel::Debug);
     assert_eq!(settings.observe.log.to_text(), "/host/var/log/aws-routed-eni/ipamd.log");
     assert_eq!(settings.observe.plugin_log.to_text(), "/var/log/aws-routed-eni/plugin.log");
-    assert_eq!(settings.observe.metrics, "0.0.0.0:61678".parse().ok().map(BindAddress::Tcp));
-    assert_eq!(settings.observe.introspection, "127.0.0.1:61679".parse().ok().map(BindAddress::Tcp));
     assert_eq!(settings.paths.cni_conf_dir.to_str(), Some("/host/etc/cni/net.d"));
     assert_eq!(settings.paths.cni_bin_dir.to_str(), Some("/host/opt/cni/bin"));
     assert_eq!(settings.paths.backing_store.to_str(), Some("/var/run/aws-node/ipam.json"));
     assert_eq!(settings.paths.ledger_dir.to_str(), Some("/var/run/aws-node/podwire"));
-    assert_eq!(settings.paths.socket.to_str(), Some("/var/run/aws-node/ipamd.sock"));
     assert_eq!(settings.deadlines.add, Duration::from_secs(75));
     assert_eq!(settings.deadlines.del, Duration::from_secs(20));
 }
@@ -295,12 +292,11 @@ fn ec2_timeout_prefers_our_own_variable() {
 /// Design §7: every mistake of ours at once, exit 2, whatever else is wrong.
 #[test]
 fn podwire_mistakes_are_listed_all_at_once() {
-    let all: [(&str, &str); 7] = [
+    let all: [(&str, &str); 6] = [
         ("PODWIRE_LAYOUT", "compatible"),
         ("PODWIRE_SUBNET_FLOOR", "many"),
         ("PODWIRE_EC2_TIMEOUT_MS", "0"),
         ("PODWIRE_LEDGER_DIR", "relative/dir"),
-        ("PODWIRE_METRICS_ADDRESS", "nowhere"),
         ("PODWIRE_ADD_DEADLINE_MS", "-1"),
         ("IP_COOLDOWN_PERIOD", "soon"),
     ];
@@ -318,14 +314,6 @@ fn podwire_mistakes_are_listed_all_at_once() {
     let layout = |value| parse(&[("PODWIRE_LAYOUT", value)]).map(|parsed| parsed.settings.network.layout);
     assert_eq!(layout("compat").ok(), Some(Layout::Compat));
     assert_eq!(layout("constant").ok(), Some(Layout::Constant));
-}
-
-#[test]
-fn socket_path_must_fit_the_kernel() {
-    let fits = format!("/{}", "s".repeat(106));
-    let too_long = format!("/{}", "s".repeat(107));
-    assert_eq!(refusal(&[("PODWIRE_SOCKET", &fits)]), None);
-    assert_eq!(refusal(&[("PODWIRE_SOCKET", &too_long)]).map(|r| r.0), Some(2));
 }
 
 #[test]
@@ -398,6 +386,27 @@ fn promises_are_refused_and_the_rest_only_warned_about() {
     assert_eq!(refusal(&[mode]), None, "it counts only with ENABLE_POD_ENI");
 }
 
+/// What is set and does nothing is told; what is as it was asked for is not.
+#[test]
+fn settings_without_effect_are_told() {
+    for (name, value, told) in [
+        ("DISABLE_METRICS", "false", Some(Severity::Warn)),
+        ("DISABLE_METRICS", "true", None),
+        ("DISABLE_INTROSPECTION", "false", Some(Severity::Warn)),
+        ("DISABLE_INTROSPECTION", "true", None),
+        ("INTROSPECTION_BIND_ADDRESS", "127.0.0.1:61679", Some(Severity::Warn)),
+        ("AWS_VPC_K8S_CNI_CONNMARK", "0x80", None),
+        ("AWS_VPC_K8S_CNI_CONNMARK", "128", None),
+        ("AWS_VPC_K8S_CNI_CONNMARK", "0x100", Some(Severity::Warn)),
+        ("AWS_VPC_K8S_CNI_CONNMARK", "many", Some(Severity::Warn)),
+        ("DISABLE_TCP_EARLY_DEMUX", "true", Some(Severity::Info)),
+        ("DISABLE_TCP_EARLY_DEMUX", "false", None),
+        ("AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER", "false", Some(Severity::Info)),
+    ] {
+        assert_eq!(complains_about(&[(name, value)], name), told, "{name}={value}");
+    }
+}
+
 /// The incumbent's own manifest starts podwire: config/master/aws-k8s-cni.yaml (incumbent-behaviour §1.2).
 #[test]
 fn the_incumbents_manifest_is_accepted() {
@@ -431,7 +440,10 @@ fn the_incumbents_manifest_is_accepted() {
     .expect("the incumbent's manifest is valid");
     assert_eq!(settings.warm, Warm::Targets { ip: 0, minimum: 0, eni: 1, prefix: 1 });
     let warned: Vec<&str> = findings.iter().map(|finding| finding.variable).collect();
-    assert_eq!(warned, ["NETWORK_POLICY_ENFORCING_MODE", "WARM_PREFIX_TARGET"]);
+    let unserved = ["DISABLE_METRICS", "DISABLE_INTROSPECTION"];
+    let expected =
+        ["NETWORK_POLICY_ENFORCING_MODE"].into_iter().chain(unserved).chain(["WARM_PREFIX_TARGET"]);
+    assert_eq!(warned, expected.collect::<Vec<_>>());
 }
 
 proptest::proptest! {

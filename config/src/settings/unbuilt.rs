@@ -65,7 +65,29 @@ pub const CONNMARK: Knob = Knob::lenient(
     "AWS_VPC_K8S_CNI_CONNMARK",
     "",
     Kind::Text,
-    "the incumbent's packet mark; layout constant uses bits 0x7f and leaves all others alone",
+    "the incumbent's packet mark; podwire uses the bits 0x7f, 0x80 and 0x1000 and leaves all others alone",
+);
+/// `DISABLE_METRICS`.
+pub const DISABLE_METRICS: Knob = Knob::lenient("DISABLE_METRICS", "false", Kind::Flag, "serve no metrics");
+/// `DISABLE_INTROSPECTION`.
+pub const DISABLE_INTROSPECTION: Knob =
+    Knob::lenient("DISABLE_INTROSPECTION", "false", Kind::Flag, "serve no introspection");
+/// `INTROSPECTION_BIND_ADDRESS`.
+pub const INTROSPECTION_BIND_ADDRESS: Knob =
+    Knob::lenient("INTROSPECTION_BIND_ADDRESS", "", Kind::Text, "where the daemon tells about itself");
+/// `DISABLE_TCP_EARLY_DEMUX`. Its init container's, with the incumbent.
+pub const DISABLE_TCP_EARLY_DEMUX: Knob = Knob::lenient(
+    "DISABLE_TCP_EARLY_DEMUX",
+    "false",
+    Kind::Flag,
+    "the kernel looks up no socket before routing, as kubelet's probes of pods on branch ENIs need",
+);
+/// `AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER`.
+pub const CONFIGURE_RPFILTER: Knob = Knob::lenient(
+    "AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER",
+    "",
+    Kind::Text,
+    "once: loose reverse path filtering on eth0; without effect in the incumbent since v1.12.1",
 );
 
 /// The knobs of this group.
@@ -83,6 +105,11 @@ pub const KNOBS: &[&Knob] = &[
     &ENABLE_BANDWIDTH_PLUGIN,
     &MANAGE_ENIS_NON_SCHEDULABLE,
     &CONNMARK,
+    &DISABLE_METRICS,
+    &DISABLE_INTROSPECTION,
+    &INTROSPECTION_BIND_ADDRESS,
+    &DISABLE_TCP_EARLY_DEMUX,
+    &CONFIGURE_RPFILTER,
 ];
 
 /// Flags that are promises: knob, what is missing.
@@ -109,6 +136,8 @@ pub(crate) fn read(reader: &mut Reader<'_>) {
     pod_security_groups(reader);
     network_policy(reader);
     only_missed(reader);
+    unserved(reader);
+    left_to_the_kernel(reader);
 }
 
 /// Exactly one family; IPv6 needs prefixes and no custom networking (incumbent-testcases C05).
@@ -178,8 +207,42 @@ fn only_missed(reader: &mut Reader<'_>) {
         }
     }
     reader.flag(&MANAGE_ENIS_NON_SCHEDULABLE);
-    if reader.text(&CONNMARK).is_some() {
-        let what = "it has no effect: layout constant uses mark bits 0x7f".to_owned();
-        reader.find(Severity::Info, &CONNMARK, what, "remove it");
+}
+
+/// What the incumbent tells about itself on two ports. Who set nothing gets no word; its manifest sets both flags.
+fn unserved(reader: &mut Reader<'_>) {
+    for (knob, missing) in [
+        (&DISABLE_METRICS, "metrics are not served yet"),
+        (&DISABLE_INTROSPECTION, "introspection is not served yet"),
+    ] {
+        if !reader.flag(knob) && reader.is_given(knob) {
+            reader.find(Severity::Warn, knob, missing.to_owned(), "do without, or ask `podwire status`");
+        }
     }
+    if reader.text(&INTROSPECTION_BIND_ADDRESS).is_some() {
+        let what = "it has no effect: introspection is not served yet".to_owned();
+        reader.find(Severity::Warn, &INTROSPECTION_BIND_ADDRESS, what, "remove it");
+    }
+}
+
+fn left_to_the_kernel(reader: &mut Reader<'_>) {
+    if reader.text(&CONNMARK).is_some_and(|mark| !is_incumbents_mark(&mark)) {
+        let what = "it has no effect: podwire uses the mark bits 0x7f, 0x80 and 0x1000".to_owned();
+        reader.find(Severity::Warn, &CONNMARK, what, "remove it, and let nothing else use those bits");
+    }
+    if reader.flag(&DISABLE_TCP_EARLY_DEMUX) {
+        let what = "net.ipv4.tcp_early_demux stays as it is; only pods on branch ENIs need it off".to_owned();
+        reader.find(Severity::Info, &DISABLE_TCP_EARLY_DEMUX, what, "remove it");
+    }
+    if reader.text(&CONFIGURE_RPFILTER).is_some() {
+        let what = "it has no effect: reverse path filtering is loose on every ENI".to_owned();
+        reader.find(Severity::Info, &CONFIGURE_RPFILTER, what, "remove it");
+    }
+}
+
+/// The incumbent's default, in hexadecimal or decimal. *Source*: incumbent-behaviour §1.2, `AWS_VPC_K8S_CNI_CONNMARK`.
+fn is_incumbents_mark(text: &str) -> bool {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let mark = digits.map_or_else(|| text.parse(), |digits| u32::from_str_radix(digits, 16));
+    mark == Ok(0x80)
 }

@@ -43,7 +43,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Socket {
     /// The daemon's socket.
-    #[arg(long, env = "PODWIRE_SOCKET", default_value = podwire_proto::SOCKET_PATH)]
+    #[arg(long, default_value = podwire_proto::SOCKET_PATH)]
     pub socket: PathBuf,
 }
 

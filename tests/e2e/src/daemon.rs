@@ -53,7 +53,6 @@ impl Daemon {
             .env("HOST_CNI_BIN_PATH", "/opt/cni/bin")
             .env("AWS_VPC_K8S_CNI_LOG_FILE", LOG)
             .env("AWS_ENDPOINT_URL_EC2", format!("http://{}", vpcsim::fabric::ENDPOINT))
-            .env("MY_NODE_NAME", node.name())
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
