@@ -98,18 +98,11 @@ impl Limits {
         max_eni.filter(|&max| max >= 1).map_or(self.enis_default_card, |max| max.min(self.enis_default_card))
     }
 
-    /// Pods the node can run, as AWS computes kubelet's `--max-pods`: capped in prefix mode only.
+    /// Pods that kubelet may be told to run here: see [`max_pods`].
     #[must_use]
     pub fn max_pods(&self, prefixes: bool, max_eni: Option<u32>) -> u32 {
-        let all = self
-            .usable_enis(max_eni)
-            .saturating_mul(self.addresses_per_eni(prefixes))
-            .saturating_add(HOST_NETWORK_PODS);
-        if !prefixes {
-            return all;
-        }
-        let small = self.vcpus.is_some_and(|vcpus| vcpus <= SMALL_VCPUS);
-        all.min(if small { SMALL_CAP } else { LARGE_CAP })
+        let usable = self.usable_enis(max_eni);
+        max_pods(self.enis_default_card, usable, self.ipv4_per_eni, prefixes, self.vcpus)
     }
 
     /// May carry a trunk as far as we know: unknown counts as yes (incumbent-testcases C04).
@@ -117,6 +110,23 @@ impl Limits {
     pub fn may_trunk(&self) -> bool {
         self.trunking.unwrap_or(true)
     }
+}
+
+/// The largest of the numbers that AWS's programs tell kubelet (`--max-pods`), as far as the addresses of the `usable` of
+/// `enis` ENIs reach. In prefix mode AL2's calculator caps by `vcpus`; nodeadm and Karpenter know neither prefixes nor
+/// `MAX_ENI` there and say what single addresses on all ENIs would carry. *Why the largest*: a pod beyond our number is
+/// refused for ever, while kubelet keeps to its own. *Source*: peers §3.2.
+#[must_use]
+pub fn max_pods(enis: u32, usable: u32, ipv4_per_eni: u32, prefixes: bool, vcpus: Option<u32>) -> u32 {
+    let slots = ipv4_per_eni.saturating_sub(1);
+    let carried = |enis: u32, each: u32| {
+        enis.saturating_mul(slots).saturating_mul(each).saturating_add(HOST_NETWORK_PODS)
+    };
+    if !prefixes {
+        return carried(usable, 1);
+    }
+    let cap = if vcpus.is_some_and(|vcpus| vcpus <= SMALL_VCPUS) { SMALL_CAP } else { LARGE_CAP };
+    carried(usable, ADDRESSES_PER_PREFIX).min(cap.max(carried(enis, 1)))
 }
 
 /// The table's rows, without comments and header.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use podwire_config::limits::FALLBACK_MAX_PODS;
+use podwire_config::limits::{self, FALLBACK_MAX_PODS};
 use podwire_config::settings::warm::Warm;
 use podwire_config::{Limits, Settings, lint};
 use podwire_ec2::{Ec2Client, Identity};
@@ -83,13 +83,9 @@ fn of_known(known: &Limits, settings: &Settings) -> Allowed {
 /// Every type newer than our table is built on Nitro and carries prefixes. Without an answer the daemon starts all the
 /// same (design D21): too small a guess leaves places unused, too large a one is corrected by EC2's first refusal.
 async fn of_unknown(settings: &Settings, instance_type: &str, ec2: &Ec2Client) -> Allowed {
-    let mut limits = CAUTIOUS;
     for _ in 0..ASK_LIMITS {
         match ec2.instance_limits(instance_type).await {
-            Ok((enis, ipv4_per_eni)) => {
-                limits = PoolLimits { enis, ipv4_per_eni };
-                break;
-            }
+            Ok((enis, ipv4_per_eni)) => return of_told(settings, PoolLimits { enis, ipv4_per_eni }),
             Err(failure) => {
                 tracing::error!(
                     instance_type, code = %failure.code, message = %failure.message, assumed = ?CAUTIOUS,
@@ -99,7 +95,15 @@ async fn of_unknown(settings: &Settings, instance_type: &str, ec2: &Ec2Client) -
         }
         tokio::time::sleep(ASK_PAUSE).await;
     }
-    Allowed { limits, prefixes: settings.eni.prefix_delegation, max_pods: FALLBACK_MAX_PODS }
+    Allowed { limits: CAUTIOUS, prefixes: settings.eni.prefix_delegation, max_pods: FALLBACK_MAX_PODS }
+}
+
+/// EC2 told the limits; kubelet's side asked it as well.
+fn of_told(settings: &Settings, told: PoolLimits) -> Allowed {
+    let prefixes = settings.eni.prefix_delegation;
+    let usable = settings.eni.max_eni.filter(|&max| max >= 1).map_or(told.enis, |max| max.min(told.enis));
+    let max_pods = limits::max_pods(told.enis, usable, told.ipv4_per_eni, prefixes, None);
+    Allowed { limits: told, prefixes, max_pods }
 }
 
 fn warm(warm: Warm) -> PoolWarm {
@@ -119,6 +123,22 @@ fn seed(instance: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A type newer than our table, with the limits of m5.4xlarge.
+    #[test]
+    fn limits_that_ec2_told_bound_the_pods() {
+        let settings = |vars: &[(&'static str, &'static str)]| {
+            let source: std::collections::BTreeMap<_, _> = vars.iter().copied().collect();
+            Settings::parse(&source).expect("valid").settings
+        };
+        let told = PoolLimits { enis: 8, ipv4_per_eni: 30 };
+        let prefixes = ("ENABLE_PREFIX_DELEGATION", "true");
+        assert_eq!(of_told(&settings(&[]), told).max_pods, 234);
+        assert_eq!(of_told(&settings(&[("MAX_ENI", "2")]), told).max_pods, 60);
+        assert_eq!(of_told(&settings(&[prefixes]), told).max_pods, 250);
+        let small = PoolLimits { enis: 2, ipv4_per_eni: 2 };
+        assert_eq!(of_told(&settings(&[prefixes]), small).max_pods, 34);
+    }
 
     #[test]
     fn seeds_of_different_instances_differ() {

@@ -47,15 +47,23 @@ fn trunk_capability_has_three_states() {
     assert_eq!((unknown.trunking, unknown.may_trunk()), (None, true));
 }
 
-/// peers §3.3: caps apply in prefix mode only; many cards do not count.
+/// peers §3.2 and §3.3: in prefix mode the larger of AL2's capped number and nodeadm's, as far as the addresses reach.
 #[test]
-fn prefix_mode_is_capped_by_vcpus() {
-    for (name, pods) in
-        [("t3.nano", 34), ("m5.xlarge", 110), ("m6i.32xlarge", 250), ("p5.48xlarge", 250), ("m7g.medium", 98)]
-    {
+fn prefix_mode_takes_the_larger_of_two_advices() {
+    for (name, pods) in [
+        ("t3.nano", 34),
+        ("m5.xlarge", 110),
+        ("m5.4xlarge", 234),
+        ("m6i.32xlarge", 737),
+        ("p5.48xlarge", 250),
+        ("m7g.medium", 98),
+    ] {
         assert_eq!(Limits::of(name).map(|l| l.max_pods(true, None)), Some(pods), "{name}");
     }
     assert_eq!(Limits::of("p5.48xlarge").map(|l| l.max_pods(false, None)), Some(100));
+    let with_max_eni = |max| Limits::of("m5.4xlarge").map(|l| l.max_pods(true, Some(max)));
+    assert_eq!(with_max_eni(1), Some(234), "nodeadm does not know MAX_ENI, and one ENI carries 464");
+    assert_eq!(max_pods(8, 8, 30, true, None), 250, "vCPUs that nobody knows");
 }
 
 #[test]
