@@ -417,6 +417,7 @@ fn open_the_node(settings: &Settings) -> anyhow::Result<()> {
         mtu: settings.network.pod_mtu,
         log_file: settings.observe.plugin_log.to_text(),
         log_level: settings.observe.plugin_log_level.as_str().to_owned(),
+        deadlines: settings.deadlines,
     };
     install::unhide_conflist(&settings.paths.cni_conf_dir)?;
     install::write_conflist(&settings.paths.cni_conf_dir, &plugin).map(|_| ())

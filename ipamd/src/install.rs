@@ -6,6 +6,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use podwire_config::settings::deadlines::{
+    Deadlines, PODWIRE_ADD_DEADLINE_MS, PODWIRE_CONNECT_RETRY_MS, PODWIRE_DEL_DEADLINE_MS,
+    PODWIRE_STATUS_GRACE_MS,
+};
 use serde_json::{Map, Value, json};
 
 /// The conflist's file name; sorts first. *Source*: incumbent-behaviour §0.
@@ -24,12 +28,14 @@ pub struct PluginSettings {
     pub log_file: String,
     /// `pluginLogLevel`.
     pub log_level: String,
+    /// `podwireAddTimeoutMs` and its like; those that are not the plugin's default.
+    pub deadlines: Deadlines,
 }
 
 /// The conflist, with whatever others chained into an earlier one kept in its place.
 #[must_use]
 pub fn conflist(earlier: Option<&str>, settings: &PluginSettings) -> String {
-    let ours = json!({
+    let mut ours = json!({
         "name": PLUGIN,
         "type": PLUGIN,
         "vethPrefix": settings.veth_prefix,
@@ -39,6 +45,17 @@ pub fn conflist(earlier: Option<&str>, settings: &PluginSettings) -> String {
         "pluginLogLevel": settings.log_level,
         "capabilities": {"io.kubernetes.cri.pod-annotations": true},
     });
+    for (key, deadline, knob) in [
+        ("podwireAddTimeoutMs", settings.deadlines.add, &PODWIRE_ADD_DEADLINE_MS),
+        ("podwireDelTimeoutMs", settings.deadlines.del, &PODWIRE_DEL_DEADLINE_MS),
+        ("podwireConnectTimeoutMs", settings.deadlines.connect_retry, &PODWIRE_CONNECT_RETRY_MS),
+        ("podwireStatusGraceMs", settings.deadlines.status_grace, &PODWIRE_STATUS_GRACE_MS),
+    ] {
+        let ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        if ms.to_string() != knob.default {
+            ours[key] = ms.into();
+        }
+    }
     let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true});
     let mut plugins = vec![ours, portmap];
     plugins.extend(earlier.map(foreign).unwrap_or_default());
@@ -177,13 +194,41 @@ mod tests {
             mtu: 9001,
             log_file: "/var/log/aws-routed-eni/plugin.log".into(),
             log_level: "DEBUG".into(),
+            deadlines: deadlines(&[]),
         }
+    }
+
+    fn deadlines(vars: &[(&'static str, &'static str)]) -> Deadlines {
+        let source: std::collections::BTreeMap<_, _> = vars.iter().copied().collect();
+        podwire_config::Settings::parse(&source).expect("valid").settings.deadlines
+    }
+
+    fn list(earlier: Option<&str>, settings: &PluginSettings) -> Value {
+        serde_json::from_str(&conflist(earlier, settings)).expect("JSON")
+    }
+
+    #[test]
+    fn deadlines_that_are_set_reach_the_plugin() {
+        let ours = list(None, &settings())["plugins"][0].clone();
+        assert!(!ours.to_string().contains("podwire"), "defaults are the plugin's own: {ours}");
+        let all = [
+            ("PODWIRE_ADD_DEADLINE_MS", "30000"),
+            ("PODWIRE_DEL_DEADLINE_MS", "5000"),
+            ("PODWIRE_CONNECT_RETRY_MS", "20000"),
+            ("PODWIRE_STATUS_GRACE_MS", "60000"),
+        ];
+        let ours =
+            list(None, &PluginSettings { deadlines: deadlines(&all), ..settings() })["plugins"][0].clone();
+        assert_eq!(ours["podwireAddTimeoutMs"], 30_000);
+        assert_eq!(ours["podwireDelTimeoutMs"], 5_000);
+        assert_eq!(ours["podwireConnectTimeoutMs"], 20_000);
+        assert_eq!(ours["podwireStatusGraceMs"], Value::Null, "the default");
     }
 
     #[test]
     fn foreign_plugins_survive_and_ours_come_once() {
         let earlier = r#"{"plugins":[{"type":"aws-cni"},{"type":"portmap"},{"type":"linkerd-cni","x":1},{"type":"egress-cni"}]}"#;
-        let list: Value = serde_json::from_str(&conflist(Some(earlier), &settings())).expect("JSON");
+        let list = list(Some(earlier), &settings());
         let types: Vec<&str> =
             list["plugins"].as_array().expect("a list").iter().filter_map(|p| p["type"].as_str()).collect();
         assert_eq!(types, ["aws-cni", "portmap", "linkerd-cni"]);
@@ -194,7 +239,7 @@ mod tests {
 
     #[test]
     fn unreadable_earlier_conflist_is_replaced() {
-        let list: Value = serde_json::from_str(&conflist(Some("{broken"), &settings())).expect("JSON");
+        let list = list(Some("{broken"), &settings());
         assert_eq!(list["plugins"].as_array().map(Vec::len), Some(2));
     }
 

@@ -1,4 +1,5 @@
-//! How long things may take (design §7). Tests set them short.
+//! How long things may take (design §7). Tests set them short. The plugin has the same defaults; the daemon writes the rest
+//! into the conflist.
 
 use std::time::Duration;
 

@@ -71,6 +71,8 @@ fn nothing_set_gives_the_documented_defaults() {
     assert_eq!(settings.paths.ledger_dir.to_str(), Some("/var/run/aws-node/podwire"));
     assert_eq!(settings.deadlines.add, Duration::from_secs(75));
     assert_eq!(settings.deadlines.del, Duration::from_secs(20));
+    assert_eq!(settings.deadlines.connect_retry, Duration::from_secs(60));
+    assert_eq!(settings.deadlines.status_grace, Duration::from_secs(60));
 }
 
 /// Every knob's default is a value the knob takes itself: writing all defaults out changes nothing.

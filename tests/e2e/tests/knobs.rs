@@ -1,8 +1,10 @@
 //! The incumbent's host-side settings reach the kernel with its meaning (incumbent-behaviour §1.2).
 
+use std::time::Duration;
+
 use podwire_e2e::binaries::Binaries;
-use podwire_e2e::proof;
-use podwire_e2e::scene::{Mode, Worker};
+use podwire_e2e::scene::{Mode, READY, Worker};
+use podwire_e2e::{pod, proof, runtime};
 use vpcsim::lab::{Lab, LabSpec, NodeSpec};
 use vpcsim::node::Node;
 
@@ -59,4 +61,23 @@ fn host_side_settings_reach_the_kernel() {
         proof::leaves_by_snat(&lab, pod).expect("out of the VPC");
         pod.check().expect("CHECK");
     }
+}
+
+/// The deadlines of ours reach the plugin: it looks for a daemon that is gone as long as it was told, no longer.
+#[test]
+fn deadlines_reach_the_plugin() {
+    let lab = Lab::start(LabSpec::instant(&format!("e2e-deadlines-{}", std::process::id())))
+        .expect("a simulated VPC (root, ip and nft)");
+    let spec = NodeSpec::new("n1").of_type("t3.medium");
+    let settings = [("PODWIRE_ADD_DEADLINE_MS", "2000"), ("PODWIRE_DEL_DEADLINE_MS", "1500")];
+    let worker = Worker::start(&lab, &Binaries::find().expect("binaries"), spec, Mode::Secondary, &settings)
+        .expect("a ready node");
+    worker.daemon.stop(READY).expect("stopped");
+    let conf = runtime::netconf(&worker.node, "1.0.0", None).expect("a conflist");
+    worker.node.add_netns("late").expect("a sandbox");
+    let ran = runtime::execute(&worker.node, "ADD", &pod::attachment(&worker.node, "late"), &conf);
+    let ran = ran.expect("executed");
+    assert_ne!(ran.code, Some(0), "{}", ran.stdout);
+    let span = Duration::from_millis(1_500)..Duration::from_secs(10);
+    assert!(span.contains(&ran.took), "ADD gave up after {:?}: {}", ran.took, ran.stdout);
 }

@@ -22,6 +22,12 @@ fn defaults_are_the_incumbents() {
     assert_eq!((conf.veth_prefix.as_str(), conf.mtu), ("eni", 9001));
     assert_eq!(conf.log_file, "/var/log/aws-routed-eni/plugin.log");
     assert_eq!(conf.deadlines, Deadlines::default());
+    let Deadlines { add, del, connect, status: _, grace } = conf.deadlines;
+    assert_eq!(
+        [add, del, connect, grace].map(|d| d.as_secs()),
+        [75, 20, 60, 60],
+        "the daemon's settings too"
+    );
     assert_eq!(conf.valid_attachments, None);
 }
 
