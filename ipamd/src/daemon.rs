@@ -420,7 +420,7 @@ fn open_the_node(settings: &Settings) -> anyhow::Result<()> {
         deadlines: settings.deadlines,
     };
     install::unhide_conflist(&settings.paths.cni_conf_dir)?;
-    install::write_conflist(&settings.paths.cni_conf_dir, &plugin).map(|_| ())
+    install::write_conflist(&settings.paths.cni_conf_dir, &settings.paths.cni_bin_dir, &plugin).map(|_| ())
 }
 
 /// Puts the plugin that lies beside this program into the runtime's directory.

@@ -12,10 +12,18 @@ use podwire_config::settings::deadlines::{
 };
 use serde_json::{Map, Value, json};
 
+mod plugins;
+
+use plugins::PORTMAP;
+
 /// The conflist's file name; sorts first. *Source*: incumbent-behaviour §0.
 pub const CONFLIST: &str = "10-aws.conflist";
 /// The plugin's file name and type. *Source*: incumbent-behaviour §0.
 pub const PLUGIN: &str = "aws-cni";
+
+/// Versions of CNI that the conflist offers; runtimes with libcni 1.2 or newer call the whole chain with the highest, older
+/// ones with `cniVersion`. The last, with GC and STATUS, only where portmap speaks it too. *Source*: CNI 1.1 SPEC, section 1.
+const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// What goes into our entry of the conflist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +40,10 @@ pub struct PluginSettings {
     pub deadlines: Deadlines,
 }
 
-/// The conflist, with whatever others chained into an earlier one kept in its place.
+/// The conflist, with whatever others chained into an earlier one kept in its place. `speaks_1_1`: so does every plugin of
+/// our own chain.
 #[must_use]
-pub fn conflist(earlier: Option<&str>, settings: &PluginSettings) -> String {
+pub fn conflist(earlier: Option<&str>, settings: &PluginSettings, speaks_1_1: bool) -> String {
     let mut ours = json!({
         "name": PLUGIN,
         "type": PLUGIN,
@@ -56,42 +65,62 @@ pub fn conflist(earlier: Option<&str>, settings: &PluginSettings) -> String {
             ours[key] = ms.into();
         }
     }
-    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true});
-    let mut plugins = vec![ours, portmap];
-    plugins.extend(earlier.map(foreign).unwrap_or_default());
-    let list = json!({
+    let portmap = json!({"type": PORTMAP, "capabilities": {"portMappings": true}, "snat": true});
+    let earlier: Map<String, Value> =
+        earlier.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let foreign = foreign(&earlier);
+    let versions = if speaks_1_1 { &VERSIONS[..] } else { &VERSIONS[..VERSIONS.len() - 1] };
+    let mut list = json!({
         "cniVersion": "1.0.0",
-        "cniVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+        "cniVersions": versions,
         "name": PLUGIN,
         "disableCheck": false,
-        "plugins": plugins,
     });
+    if !foreign.is_empty() {
+        keep_versions(&earlier, &mut list);
+    }
+    list["plugins"] = [ours, portmap].into_iter().chain(foreign).collect();
     let mut text = serde_json::to_string_pretty(&list).unwrap_or_default();
     text.push('\n');
     text
 }
 
 /// Plugins of an earlier conflist that neither we nor the incumbent put there.
-fn foreign(earlier: &str) -> Vec<Value> {
-    let known = [PLUGIN, "egress-cni", "portmap"];
-    let list: Map<String, Value> = serde_json::from_str(earlier).unwrap_or_default();
-    let plugins = list.get("plugins").and_then(Value::as_array).cloned().unwrap_or_default();
+fn foreign(earlier: &Map<String, Value>) -> Vec<Value> {
+    let known = [PLUGIN, "egress-cni", PORTMAP];
+    let plugins = earlier.get("plugins").and_then(Value::as_array).cloned().unwrap_or_default();
     let kind = |p: &Value| p.get("type").and_then(Value::as_str).map(str::to_owned);
     plugins.into_iter().filter(|p| kind(p).is_some_and(|k| !known.contains(&k.as_str()))).collect()
+}
+
+/// Plugins of others go on being called as before: what else they speak nobody can say, and one that does not speak the
+/// list's highest version fails every ADD and DEL.
+fn keep_versions(earlier: &Map<String, Value>, list: &mut Value) {
+    let Some(list) = list.as_object_mut().filter(|_| earlier.get("cniVersion").is_some_and(Value::is_string))
+    else {
+        return;
+    };
+    for key in ["cniVersion", "cniVersions", "disableCheck"] {
+        match earlier.get(key) {
+            Some(value) => list.insert(key.to_owned(), value.clone()),
+            None => list.remove(key),
+        };
+    }
 }
 
 /// Writes the conflist, atomically, unless it is there already just so.
 ///
 /// # Errors
 /// The directory cannot be written.
-pub fn write_conflist(dir: &Path, settings: &PluginSettings) -> anyhow::Result<PathBuf> {
+pub fn write_conflist(dir: &Path, bin_dir: &Path, settings: &PluginSettings) -> anyhow::Result<PathBuf> {
     let path = dir.join(CONFLIST);
     let earlier = std::fs::read_to_string(&path).ok();
-    let wanted = conflist(earlier.as_deref(), settings);
+    let speaks_1_1 = plugins::portmap_speaks_1_1(bin_dir);
+    let wanted = conflist(earlier.as_deref(), settings, speaks_1_1);
     if earlier.as_deref() != Some(wanted.as_str()) {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         replace(&path, wanted.as_bytes(), 0o644)?;
-        tracing::info!(path = %path.display(), "conflist installed: the node takes pods");
+        tracing::info!(path = %path.display(), speaks_1_1, "conflist installed: the node takes pods");
     }
     Ok(path)
 }
@@ -204,7 +233,7 @@ mod tests {
     }
 
     fn list(earlier: Option<&str>, settings: &PluginSettings) -> Value {
-        serde_json::from_str(&conflist(earlier, settings)).expect("JSON")
+        serde_json::from_str(&conflist(earlier, settings, true)).expect("JSON")
     }
 
     #[test]
@@ -238,6 +267,35 @@ mod tests {
     }
 
     #[test]
+    fn highest_version_is_one_that_the_whole_chain_speaks() {
+        let all = json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]);
+        let ours = list(None, &settings());
+        assert_eq!((&ours["cniVersion"], &ours["cniVersions"]), (&json!("1.0.0"), &all));
+        assert_eq!(ours["disableCheck"], false);
+        let old: Value = serde_json::from_str(&conflist(None, &settings(), false)).expect("JSON");
+        assert_eq!(old["cniVersions"], json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0"]), "an old portmap");
+        let theirs =
+            r#"{"cniVersion":"0.4.0","disableCheck":true,"plugins":[{"type":"aws-cni"},{"type":"portmap"}]}"#;
+        assert_eq!(list(Some(theirs), &settings()), ours, "the incumbent's own chain is ours");
+    }
+
+    /// Somebody chained a plugin into the incumbent's list, or into ours: it is called in the version it was chained under.
+    #[test]
+    fn plugins_of_others_keep_the_versions_they_were_chained_under() {
+        let incumbents =
+            r#"{"cniVersion":"0.4.0","disableCheck":true,"plugins":[{"type":"aws-cni"},{"type":"x"}]}"#;
+        let kept = list(Some(incumbents), &settings());
+        assert_eq!((&kept["cniVersion"], &kept["disableCheck"]), (&json!("0.4.0"), &json!(true)));
+        assert_eq!(kept.get("cniVersions"), None);
+        let mut into_ours = list(None, &settings());
+        into_ours["plugins"].as_array_mut().expect("a list").push(json!({"type": "x"}));
+        assert_eq!(list(Some(&into_ours.to_string()), &settings()), into_ours);
+        let again: Value =
+            serde_json::from_str(&conflist(Some(&into_ours.to_string()), &settings(), false)).expect("JSON");
+        assert_eq!(again["cniVersions"], into_ours["cniVersions"]);
+    }
+
+    #[test]
     fn unreadable_earlier_conflist_is_replaced() {
         let list = list(Some("{broken"), &settings());
         assert_eq!(list["plugins"].as_array().map(Vec::len), Some(2));
@@ -251,7 +309,7 @@ mod tests {
         hide_conflist(dir.path()).expect("hide");
         assert!(!path.exists());
         unhide_conflist(dir.path()).expect("unhide");
-        write_conflist(dir.path(), &settings()).expect("write");
+        write_conflist(dir.path(), dir.path(), &settings()).expect("write");
         assert!(std::fs::read_to_string(&path).expect("read").contains("istio-cni"));
     }
 
