@@ -4,8 +4,17 @@ WORKDIR /src
 COPY . .
 RUN scripts/build
 
+# What the conflist's chain (portmap) and runtimes (loopback) need and AWS's node images do not bring; ipamd copies what the host
+# lacks. Not Debian's package: that speaks no CNI 1.1, and is linked with the glibc of Debian instead of none.
+FROM golang:1.24-bookworm AS plugins
+RUN for plugin in meta/portmap meta/bandwidth meta/tuning main/loopback ipam/host-local; do \
+        CGO_ENABLED=0 GOBIN=/plugins go install -trimpath -ldflags='-s -w' \
+            "github.com/containernetworking/plugins/plugins/$plugin@v1.9.1" || exit 1; \
+    done
+
 FROM debian:bookworm-slim
 COPY --from=build /src/target/podwire/ipamd /src/target/podwire/aws-cni /app/
+COPY --from=plugins /plugins/ /app/plugins/
 # For people: kubectl exec -n kube-system ds/aws-node -- podwire status
 COPY --from=build /src/target/podwire/podwire /usr/local/bin/
 USER 0

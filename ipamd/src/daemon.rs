@@ -412,6 +412,8 @@ async fn when_ready(ready: oneshot::Receiver<()>, settings: Settings) {
 
 fn open_the_node(settings: &Settings) -> anyhow::Result<()> {
     own_plugin(settings)()?;
+    let (conf_dir, bin_dir) = (&settings.paths.cni_conf_dir, &settings.paths.cni_bin_dir);
+    let brought = own_directory().map_or(Ok(()), |beside| install::install_missing(&beside, bin_dir));
     let plugin = install::PluginSettings {
         veth_prefix: settings.network.veth_prefix.clone(),
         mtu: settings.network.pod_mtu,
@@ -419,8 +421,17 @@ fn open_the_node(settings: &Settings) -> anyhow::Result<()> {
         log_level: settings.observe.plugin_log_level.as_str().to_owned(),
         deadlines: settings.deadlines,
     };
-    install::unhide_conflist(&settings.paths.cni_conf_dir)?;
-    install::write_conflist(&settings.paths.cni_conf_dir, &settings.paths.cni_bin_dir, &plugin).map(|_| ())
+    match (install::write_conflist(conf_dir, bin_dir, &plugin), brought) {
+        (Ok(_), Ok(())) => Ok(()),
+        (Ok(_), Err(error)) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "not all plugins that the image brings are on the node"
+            );
+            Ok(())
+        }
+        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
+    }
 }
 
 /// Puts the plugin that lies beside this program into the runtime's directory.

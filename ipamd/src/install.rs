@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 mod plugins;
 
 use plugins::PORTMAP;
+pub use plugins::install_missing;
 
 /// The conflist's file name; sorts first. *Source*: incumbent-behaviour §0.
 pub const CONFLIST: &str = "10-aws.conflist";
@@ -108,11 +109,14 @@ fn keep_versions(earlier: &Map<String, Value>, list: &mut Value) {
     }
 }
 
-/// Writes the conflist, atomically, unless it is there already just so.
+/// Writes the conflist, atomically, unless it is there already just so; a hidden one comes back first, with what others chained
+/// into it.
 ///
 /// # Errors
-/// The directory cannot be written.
+/// A plugin of our chain is not there to be executed, or the directory cannot be written.
 pub fn write_conflist(dir: &Path, bin_dir: &Path, settings: &PluginSettings) -> anyhow::Result<PathBuf> {
+    plugins::find_chain(bin_dir)?;
+    unhide_conflist(dir)?;
     let path = dir.join(CONFLIST);
     let earlier = std::fs::read_to_string(&path).ok();
     let speaks_1_1 = plugins::portmap_speaks_1_1(bin_dir);
@@ -126,7 +130,7 @@ pub fn write_conflist(dir: &Path, bin_dir: &Path, settings: &PluginSettings) -> 
 }
 
 /// Removes a conflist of an earlier boot: until an address is usable, the runtime must not think that there is a network.
-/// What others chained into it is kept beside it and put back by [`write_conflist`]'s caller.
+/// What others chained into it is kept beside it, for [`write_conflist`].
 ///
 /// # Errors
 /// It is there and cannot be removed.
@@ -143,11 +147,8 @@ pub fn hide_conflist(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts a hidden conflist back into its place, so that what others chained into it is found there.
-///
-/// # Errors
-/// It is there and cannot be moved.
-pub fn unhide_conflist(dir: &Path) -> anyhow::Result<()> {
+/// Puts a hidden conflist back into its place.
+fn unhide_conflist(dir: &Path) -> anyhow::Result<()> {
     let (path, hidden) = (dir.join(CONFLIST), hidden(dir));
     if path.exists() || !hidden.exists() {
         return Ok(());
@@ -308,8 +309,14 @@ mod tests {
         std::fs::write(&path, r#"{"plugins":[{"type":"aws-cni"},{"type":"istio-cni"}]}"#).expect("write");
         hide_conflist(dir.path()).expect("hide");
         assert!(!path.exists());
-        unhide_conflist(dir.path()).expect("unhide");
-        write_conflist(dir.path(), dir.path(), &settings()).expect("write");
+        let bin = dir.path().join("bin");
+        std::fs::create_dir(&bin).expect("a directory");
+        std::fs::write(bin.join(PLUGIN), "a plugin").expect("write");
+        let error = write_conflist(dir.path(), &bin, &settings()).expect_err("no portmap");
+        assert!(error.to_string().starts_with("no portmap in "), "{error}");
+        assert!(!path.exists(), "the node must not look ready");
+        std::fs::write(bin.join(PORTMAP), "another").expect("write");
+        write_conflist(dir.path(), &bin, &settings()).expect("write");
         assert!(std::fs::read_to_string(&path).expect("read").contains("istio-cni"));
     }
 

@@ -369,9 +369,9 @@ fn connections_of_the_node_survive_the_daemons_first_start() {
     assert!(talked.expect("the connection was reset") > 10);
 }
 
-/// The runtime's directory is not there yet when the first address is usable: the node is opened once it is.
+/// The runtime's directory is not there yet when the first address is usable, then portmap is not: the node is opened once all is.
 #[test]
-fn node_is_opened_once_the_plugin_can_be_installed() {
+fn node_is_opened_once_its_plugins_are_there() {
     let lab = lab("open");
     let node = lab.add_node(NodeSpec::new("n1").of_type("t3.medium")).expect("a node");
     let bin = node.path("/opt/cni/late");
@@ -385,6 +385,12 @@ fn node_is_opened_once_the_plugin_can_be_installed() {
     .expect("told");
     assert!(!node.path(CONFLIST).exists(), "a node without plugin takes pods");
     std::fs::remove_file(&bin).expect("removed");
+    wait_for(PATIENCE, "the missing portmap to be told", || {
+        Ok(daemon.log_tail_of(200).contains("no portmap in /opt/cni/late").then_some(()))
+    })
+    .expect("told");
+    assert!(!node.path(CONFLIST).exists(), "every pod would fail at portmap");
+    std::fs::write(bin.join("portmap"), "never executed here").expect("written");
     daemon.wait_ready(PATIENCE).expect("opened in the end");
     assert!(bin.join("aws-cni").exists());
 }
