@@ -401,6 +401,7 @@ fn settings_without_effect_are_told() {
         ("AWS_VPC_K8S_CNI_CONNMARK", "128", None),
         ("AWS_VPC_K8S_CNI_CONNMARK", "0x100", Some(Severity::Warn)),
         ("AWS_VPC_K8S_CNI_CONNMARK", "many", Some(Severity::Warn)),
+        ("AWS_CA_BUNDLE", "/etc/corp.pem", Some(Severity::Warn)),
         ("DISABLE_TCP_EARLY_DEMUX", "true", Some(Severity::Info)),
         ("DISABLE_TCP_EARLY_DEMUX", "false", None),
         ("AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER", "false", Some(Severity::Info)),

@@ -67,6 +67,13 @@ pub const CONNMARK: Knob = Knob::lenient(
     Kind::Text,
     "the incumbent's packet mark; podwire uses the bits 0x7f, 0x80 and 0x1000 and leaves all others alone",
 );
+/// `AWS_CA_BUNDLE`. The AWS SDK for Go's, and so the incumbent's; ours in Rust does not read it.
+pub const AWS_CA_BUNDLE: Knob = Knob::lenient(
+    "AWS_CA_BUNDLE",
+    "",
+    Kind::Text,
+    "file with the certificates to trust in place of the system's; SSL_CERT_FILE does that here",
+);
 /// `DISABLE_METRICS`.
 pub const DISABLE_METRICS: Knob = Knob::lenient("DISABLE_METRICS", "false", Kind::Flag, "serve no metrics");
 /// `DISABLE_INTROSPECTION`.
@@ -105,6 +112,7 @@ pub const KNOBS: &[&Knob] = &[
     &ENABLE_BANDWIDTH_PLUGIN,
     &MANAGE_ENIS_NON_SCHEDULABLE,
     &CONNMARK,
+    &AWS_CA_BUNDLE,
     &DISABLE_METRICS,
     &DISABLE_INTROSPECTION,
     &INTROSPECTION_BIND_ADDRESS,
@@ -205,6 +213,10 @@ fn only_missed(reader: &mut Reader<'_>) {
         if reader.flag(knob) {
             reader.find(Severity::Warn, knob, missing.to_owned(), "remove it, or do without");
         }
+    }
+    if reader.text(&AWS_CA_BUNDLE).is_some() {
+        let what = "it is not read: endpoints must have a certificate of the system's authorities".to_owned();
+        reader.find(Severity::Warn, &AWS_CA_BUNDLE, what, "set SSL_CERT_FILE to the same file");
     }
     reader.flag(&MANAGE_ENIS_NON_SCHEDULABLE);
 }

@@ -10,8 +10,6 @@ use aws_sdk_ec2::types::{
     Filter, InstanceType, NetworkInterface, NetworkInterfaceAttachmentChanges, ResourceType, Tag,
     TagSpecification,
 };
-use aws_smithy_http_client::Builder as HttpBuilder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::HttpClient;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -25,6 +23,7 @@ use podwire_pool::{
 use crate::credentials::InTime;
 use crate::describe::observed;
 use crate::failure::Failed;
+use crate::http;
 use crate::tags::{INSTANCE_TAG, TagSet};
 use crate::tracking::{Primary, Timeouts};
 
@@ -71,8 +70,7 @@ const CREDENTIALS_SHARE: u32 = 60;
 impl Ec2Client {
     /// Makes a client; sends nothing. Credentials come from the SDK's default chain when first needed.
     pub async fn new(options: Ec2Options) -> Self {
-        let http = HttpBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        Self::over(http, options).await
+        Self::over(http::client(), options).await
     }
 
     /// The same over another HTTP client.

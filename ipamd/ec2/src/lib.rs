@@ -11,6 +11,7 @@ pub mod describe;
 mod detached;
 pub mod explain;
 mod failure;
+mod http;
 pub mod imds;
 mod subnets;
 pub mod tags;

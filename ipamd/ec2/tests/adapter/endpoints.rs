@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 
 use crate::process::child;
-use crate::server::{NOTHING, Server, ec2};
+use crate::server::{Answer, NOTHING, Server, ec2};
 
 /// Answers every request itself and remembers where it was to go; for endpoints that only exist in AWS.
 #[derive(Debug, Clone, Default)]
@@ -105,4 +105,45 @@ fn endpoint_that_takes_a_request_and_says_nothing_is_doubtful() {
         assert_eq!(server.seen().len(), 1);
         assert!(said.contains("class: Unknown") && said.contains("AWS_ENDPOINT_URL_EC2"), "{said}");
     }
+}
+
+/// A name that only the proxy can look up. *Source*: RFC 6761, section 6.4.
+const BEHIND_THE_PROXY: (&str, &str) = ("AWS_ENDPOINT_URL_EC2", "http://ec2.invalid/");
+
+fn said_with(environment: &[(&str, &str)]) -> String {
+    let all: Vec<(&str, &str)> = environment.iter().copied().chain(KEYS).collect();
+    child("1", &all).join("")
+}
+
+#[test]
+fn requests_go_through_the_proxy_that_the_environment_names() {
+    let proxy = ec2();
+    for name in ["HTTP_PROXY", "http_proxy"] {
+        let said = said_with(&[BEHIND_THE_PROXY, (name, &proxy.url())]);
+        assert!(said.starts_with("Ok("), "{name}: {said}");
+        assert!(
+            proxy.seen().iter().all(|request| request.path == "http://ec2.invalid/"),
+            "{:?}",
+            proxy.seen()
+        );
+    }
+    assert!(!proxy.seen().is_empty());
+    let tunnels = Server::start(|_| Some(Answer::status(403)));
+    let said = said_with(&[("HTTPS_PROXY", &tunnels.url())]);
+    let asked = tunnels.seen().iter().map(|r| format!("{} {}", r.method, r.path)).collect::<Vec<_>>();
+    assert_eq!(asked.first().map(String::as_str), Some("CONNECT ec2.eu-west-1.amazonaws.com:443"));
+    assert!(said.contains("class: Busy"), "a tunnel that is refused carried nothing: {said}");
+}
+
+/// What NO_PROXY names, and what lies on the node itself: the agent that gives credentials, and this endpoint.
+#[test]
+fn requests_past_the_proxy_never_reach_it() {
+    let (proxy, endpoint) = (ec2(), ec2());
+    let through = ("HTTP_PROXY", proxy.url());
+    let exempt =
+        said_with(&[BEHIND_THE_PROXY, (through.0, &through.1), ("NO_PROXY", "example.org,.invalid")]);
+    assert!(exempt.contains("no-connection"), "{exempt}");
+    let near = said_with(&[("AWS_ENDPOINT_URL_EC2", &endpoint.url()), (through.0, &through.1)]);
+    assert!(near.starts_with("Ok("), "{near}");
+    assert_eq!((proxy.seen().len(), endpoint.seen().is_empty()), (0, false));
 }

@@ -3,8 +3,6 @@
 use std::process::Command;
 use std::time::Duration;
 
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use podwire_ec2::{Ec2Client, Ec2Options, TagSet};
 use podwire_pool::{Ec2Call, EniId, GrowBy, InstanceId, OpId, SubnetId};
 
@@ -53,8 +51,7 @@ fn plays_its_part_in_a_child() {
             println!("{SAYS}{} {outcome:?}", capture.asked().join(" "));
             return;
         }
-        let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let client = Ec2Client::over(http, options()).await;
+        let client = Ec2Client::new(options()).await;
         if let Some(call) = call_of(&part) {
             println!("{SAYS}{:?}", client.call(OpId(7), &call).await);
             return;
