@@ -13,6 +13,10 @@ RUN for plugin in meta/portmap meta/bandwidth meta/tuning main/loopback ipam/hos
     done
 
 FROM debian:bookworm-slim
+# EC2 and STS are believed by the system's root certificates; the slim image has none.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /src/target/podwire/ipamd /src/target/podwire/aws-cni /app/
 COPY --from=plugins /plugins/ /app/plugins/
 # For people: kubectl exec -n kube-system ds/aws-node -- podwire status
