@@ -258,3 +258,6 @@ fn is_incumbents_mark(text: &str) -> bool {
     let mark = digits.map_or_else(|| text.parse(), |digits| u32::from_str_radix(digits, 16));
     mark == Ok(0x80)
 }
+
+#[cfg(test)]
+mod tests;
