@@ -254,7 +254,7 @@ enum Created {
 fn pod_half(wiring: &PodWiring, device: u32) -> Vec<crate::netlink::wire::Message> {
     let mut batch = vec![link::set_up(Key::Index(device))];
     batch.extend(wiring.addresses.iter().map(|ip| addr::add(device, *ip, host_bits(*ip), true)));
-    batch.extend(plan::pod_routes(device).iter().map(route::replace));
+    batch.extend(plan::pod_routes(&wiring.attachment.ifname, device).iter().map(route::replace));
     batch.push(neigh::permanent(device, IpAddr::V4(plan::GATEWAY), wiring.attachment.host_mac()));
     batch
 }

@@ -142,7 +142,8 @@ fn two_adds_at_once_over_a_leftover_link_leave_the_winner_its_address() {
     });
 }
 
-/// P-21: several interfaces and several networks in one container; each has its own address and goes alone.
+/// P-21: several interfaces and several networks in one container; each has its own address and goes alone, and the first
+/// keeps its routes.
 #[test]
 fn attachments_of_one_container_are_kept_apart() {
     on_stage(|stage| {
@@ -152,11 +153,19 @@ fn attachments_of_one_container_are_kept_apart() {
         other.conf["name"] = "other-net".into();
         let first = runtime.sandbox(stage, "c1", "p");
         let on = |ifname: &str| podwire_netns::Sandbox { ifname: ifname.into(), ..first.clone() };
-        let _ = runtime.add(&first).result();
-        let _ = runtime.add(&on("net1")).result();
-        let _ = other.add(&on("net2")).result();
+        stage.run("ip rule add pref 512 lookup 5120");
+        let out = || first.ns.run("ip route get 1.1.1.1");
+        let result = runtime.add(&first).result();
+        for (others, ifname) in [(&runtime, "net1"), (&other, "net2")] {
+            let theirs = others.add(&on(ifname)).result();
+            assert!(out().contains("dev eth0"), "{ifname}: {}", out());
+            runtime.check(&first, &result).silent();
+            others.check(&on(ifname), &theirs).silent();
+        }
         assert_eq!(daemon.state().held.len(), 3);
         runtime.del(&on("net1")).silent();
+        assert!(out().contains("dev eth0"), "{}", out());
+        runtime.check(&first, &result).silent();
         // Of an interface that nobody added there is nothing to take.
         runtime.del(&on("net9")).silent();
         assert_eq!(daemon.state().held.len(), 2);
@@ -165,6 +174,10 @@ fn attachments_of_one_container_are_kept_apart() {
             inside.contains("eth0@") && inside.contains("net2@") && !inside.contains("net1@"),
             "{inside}"
         );
+        runtime.del(&first).silent();
+        assert!(out().contains("dev net2"), "what stays takes over: {}", out());
+        let _ = runtime.add(&first).result();
+        assert!(out().contains("dev eth0"), "{}", out());
         // What one network added keeps its address whatever another says.
         runtime.del(&on("net2")).silent();
         assert_eq!(daemon.state().held.len(), 2);

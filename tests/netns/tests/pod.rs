@@ -44,6 +44,36 @@ fn add_refused_at_any_step_leaves_nothing() {
     });
 }
 
+/// The same for a further interface of a container: the first one keeps what it had.
+#[test]
+fn further_interface_refused_at_any_step_leaves_the_first_as_it_was() {
+    on_stage(|stage| {
+        let ns = stage.netns("pod");
+        pod::add(ns.open(), &wiring("c1")).expect("wired");
+        let before = inside(&ns);
+        let mut further = wiring("c1");
+        further.attachment.ifname = "net1".into();
+        further.host_ifname = "eni0123456789a".into();
+        further.addresses = vec![[10, 0, 0, 102].into()];
+        for refused in 0.. {
+            probe::refuse_after(Some(refused));
+            let outcome = pod::add(ns.open(), &further);
+            probe::refuse_after(None);
+            if outcome.is_ok() {
+                break;
+            }
+            assert_eq!(inside(&ns), before, "message {refused} refused");
+        }
+        for (gone, stays) in [("eni0123456789a", "eth0"), ("enicc21c2d7785", "net1")] {
+            stage.run(&format!("ip link del {gone}"));
+            assert!(ns.run("ip route get 1.1.1.1").contains(&format!("dev {stays}")), "{gone} is gone");
+            if stays == "eth0" {
+                pod::add(ns.open(), &further).expect("wired again");
+            }
+        }
+    });
+}
+
 /// D4: where the kernel refuses the undoing as well, it is told that the link stays; and it is told only then.
 #[test]
 fn add_that_cannot_be_undone_says_that_its_link_stays() {

@@ -15,8 +15,12 @@ pub(crate) fn host_routes(addresses: &[IpAddr], device: u32) -> Vec<Route> {
     addresses.iter().flat_map(both).collect()
 }
 
-/// The pod's own routes.
-pub(crate) fn pod_routes(device: u32) -> [Route; 2] {
+/// The pod's own routes through an interface of this name.
+///
+/// *Why by metric*: a container may have several interfaces of ours, and each must be able to go without taking the others'
+/// routes along. `eth0` leads, with the incumbent's metric; behind it whoever came first, and an index is never the same twice.
+/// Equal metrics would not do: the kernel takes default routes with permanent neighbours in turn (`fib_select_default`).
+pub(crate) fn pod_routes(ifname: &str, device: u32) -> [Route; 2] {
     let gateway = IpAddr::V4(GATEWAY);
     let mut direct = Route::ours(TABLE_MAIN, host_net(gateway), None, device);
     let mut default = Route::ours(TABLE_MAIN, everything(gateway), Some(gateway), device);
@@ -24,9 +28,14 @@ pub(crate) fn pod_routes(device: u32) -> [Route; 2] {
     for route in [&mut direct, &mut default] {
         route.protocol = PROTOCOL_BOOT;
         route.onlink = false;
+        route.metric = if ifname == LEADING { 0 } else { device };
     }
     [direct, default]
 }
+
+/// The interface by which a container leaves while it has one of this name. *Source*: CRI runtimes and podman name a
+/// container's first interface so; Multus names further ones `net1` and so on.
+const LEADING: &str = "eth0";
 
 /// *Source*: linux/rtnetlink.h, `RTPROT_BOOT`; what `ip route add` and the incumbent write.
 const PROTOCOL_BOOT: u8 = 3;

@@ -97,7 +97,8 @@ fn pod_side(
     }
     pod_addresses(pod, wiring, &link, differences)?;
     let routes = routes(pod, TABLE_MAIN)?;
-    for wanted in plan::pod_routes(link.index) {
+    for wanted in plan::pod_routes(name, link.index) {
+        // Whatever its metric: an earlier version made others.
         let same = |r: &Route| {
             r.destination == wanted.destination && r.gateway == wanted.gateway && r.device == link.index
         };
