@@ -4,10 +4,11 @@ use crate::cni::env::Invocation;
 use crate::cni::error::{CniError, PROTOCOL};
 use crate::cni::netconf::NetConf;
 use crate::cni::result::{Hidden, Interface, Made};
-use podwire_hostnet::pod::{PodWiring, Wired};
-use podwire_hostnet::{Attachment, EniSlot, host_ifname, link_suffix, mac_text};
+use podwire_hostnet::pod::{PodWiring, Way, Wired};
+use podwire_hostnet::{Attachment, EniSlot, Layout, host_ifname, link_suffix, mac_text};
 use podwire_proto::convert;
-use podwire_proto::v1::{Allocation, Layout, Pod, Sandbox};
+use podwire_proto::v1::{self, Allocation, Pod, Sandbox};
+use std::net::IpAddr;
 
 /// Start of the name of the interface that only the incumbent's result knows. *Source*: incumbent-behaviour §2.3.
 const DUMMY: &str = "dummy";
@@ -42,6 +43,31 @@ pub fn host_name(invocation: &Invocation, conf: &NetConf) -> String {
     host_ifname(&conf.veth_prefix, &args.namespace, &args.name, &attachment(invocation))
 }
 
+/// The addresses of an allocation.
+///
+/// # Errors
+/// The daemon's answer makes no sense to this plugin.
+pub fn addresses(allocation: &Allocation) -> Result<Vec<IpAddr>, CniError> {
+    let refused = |why: String| CniError::new(PROTOCOL, "ipamd's answer cannot be used").details(why);
+    let addresses = convert::addresses(&allocation.addresses).map_err(|e| refused(e.to_string()))?;
+    if addresses.is_empty() {
+        return Err(refused("it holds no address".into()));
+    }
+    Ok(addresses)
+}
+
+/// By which ENI what an allocation's addresses send leaves, and how it finds it.
+#[must_use]
+pub fn way(allocation: &Allocation) -> Way {
+    Way {
+        slot: EniSlot { card: allocation.network_card, device: allocation.device_index },
+        layout: match allocation.layout() {
+            v1::Layout::Constant | v1::Layout::Unspecified => Layout::Constant,
+            v1::Layout::Compat => Layout::Compat,
+        },
+    }
+}
+
 /// What hostnet is to make of an allocation.
 ///
 /// # Errors
@@ -51,19 +77,14 @@ pub fn wiring(
     conf: &NetConf,
     allocation: &Allocation,
 ) -> Result<PodWiring, CniError> {
-    let refused = |why: String| CniError::new(PROTOCOL, "ipamd's answer cannot be used").details(why);
-    let addresses = convert::addresses(&allocation.addresses).map_err(|e| refused(e.to_string()))?;
-    if addresses.is_empty() {
-        return Err(refused("it holds no address".into()));
-    }
-    let slot = EniSlot { card: allocation.network_card, device: allocation.device_index };
+    let Way { slot, layout } = way(allocation);
     Ok(PodWiring {
         attachment: attachment(invocation),
         host_ifname: host_name(invocation, conf),
-        addresses,
+        addresses: addresses(allocation)?,
         mtu: conf.mtu,
-        compat: match allocation.layout() {
-            Layout::Constant | Layout::Unspecified => None,
+        compat: match layout {
+            Layout::Constant => None,
             Layout::Compat => Some(slot),
         },
     })
@@ -95,6 +116,7 @@ mod tests {
     use super::*;
     use crate::cni::env::{PodArgs, Verb};
     use crate::cni::netconf;
+    use podwire_proto::v1::Layout;
 
     fn parts() -> (Invocation, NetConf) {
         let invocation = Invocation {
@@ -116,7 +138,7 @@ mod tests {
         let (invocation, conf) = parts();
         let wiring = wiring(&invocation, &conf, &allocation("10.0.0.5", Layout::Constant)).expect("usable");
         assert_eq!((wiring.host_ifname.as_str(), wiring.mtu), ("enicc21c2d7785", 1500));
-        assert_eq!(wiring.addresses, [std::net::IpAddr::from([10, 0, 0, 5])]);
+        assert_eq!(wiring.addresses, [IpAddr::from([10, 0, 0, 5])]);
     }
 
     /// Layout compat: the incumbent's rules and the fields its DEL reads.

@@ -5,8 +5,9 @@
 
 mod check;
 mod del;
+mod way;
 
-pub use check::check;
+pub use check::{End, Expected, Seen, Way, check};
 pub(crate) use del::belongs;
 pub use del::{LinkGone, Teardown, delete_own};
 

@@ -96,13 +96,22 @@ fn ip(address: IpAddr, interface: usize, spoken: Version) -> Value {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Earlier {
     /// Interfaces without a sandbox.
-    pub host_interfaces: Vec<String>,
-    /// Whether the pod's interface is listed.
-    pub lists_pod: bool,
-    /// The pod interface's MAC; a number in its place is the incumbent's ([`Hidden`]).
-    pub pod_mac: Option<String>,
-    /// The addresses on the pod's interface.
+    pub hosts: Vec<Named>,
+    /// The pod's interface, where it is listed.
+    pub pod: Option<Named>,
+    /// The namespace it is in.
+    pub sandbox: String,
+    /// The addresses on the pod's interface that stand for themselves: ours do, and what others add comes with its subnet.
     pub addresses: Vec<IpAddr>,
+}
+
+/// An interface that an earlier result names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// Its MAC, where one is given; a number in its place is the incumbent's ([`Hidden`]).
+    pub mac: Option<String>,
 }
 
 /// Reads an earlier result.
@@ -111,19 +120,29 @@ pub fn earlier(previous: &Value, ifname: &str) -> Earlier {
     let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let interfaces = previous.get("interfaces").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let in_sandbox = |i: &Value| !text(i, "sandbox").is_empty();
+    let named = |i: &Value| Named {
+        name: text(i, "name"),
+        mac: Some(text(i, "mac")).filter(|mac| mac.contains(':')),
+    };
     let pod = interfaces.iter().position(|i| in_sandbox(i) && text(i, "name") == ifname);
     let ips = previous.get("ips").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let on_pod = |v: &&Value| match v.get("interface").and_then(Value::as_u64) {
         Some(index) => pod.is_some_and(|p| u64::try_from(p).is_ok_and(|p| p == index)),
         None => true,
     };
-    let address = |v: &Value| text(v, "address").split('/').next()?.parse().ok();
     Earlier {
-        host_interfaces: interfaces.iter().filter(|i| !in_sandbox(i)).map(|i| text(i, "name")).collect(),
-        lists_pod: pod.is_some(),
-        pod_mac: pod.map(|p| text(&interfaces[p], "mac")).filter(|mac| mac.contains(':')),
-        addresses: ips.iter().filter(on_pod).filter_map(address).collect(),
+        hosts: interfaces.iter().filter(|i| !in_sandbox(i)).map(named).collect(),
+        pod: pod.map(|p| named(&interfaces[p])),
+        sandbox: pod.map(|p| text(&interfaces[p], "sandbox")).unwrap_or_default(),
+        addresses: ips.iter().filter(on_pod).filter_map(|ip| single(&text(ip, "address"))).collect(),
     }
+}
+
+/// An address with the whole of its length behind it.
+fn single(text: &str) -> Option<IpAddr> {
+    let (address, bits) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    (bits == if address.is_ipv4() { "32" } else { "128" }).then_some(address)
 }
 
 #[cfg(test)]

@@ -92,12 +92,13 @@ fn leave_behind(
 }
 
 /// The names the host veth may have: by pod, by attachment (where ADD did not know the pod), and as ADD's result says.
-fn candidates(call: &Call<'_>, attachment: &Attachment) -> Vec<String> {
+pub(super) fn candidates(call: &Call<'_>, attachment: &Attachment) -> Vec<String> {
     let Call { invocation, conf, .. } = *call;
     let mut names = vec![attach::host_name(invocation, conf)];
     let by_attachment = host_ifname(&conf.veth_prefix, "", "", attachment);
-    let earlier = conf.prev_result.as_ref().map(|p| result::earlier(p, &invocation.ifname).host_interfaces);
-    let further = std::iter::once(by_attachment).chain(earlier.into_iter().flatten());
+    let earlier = conf.prev_result.as_ref().map(|p| result::earlier(p, &invocation.ifname).hosts);
+    let named = earlier.into_iter().flatten().map(|host| host.name);
+    let further = std::iter::once(by_attachment).chain(named);
     for name in further {
         if convert::ifname(&name).is_ok() && !names.contains(&name) {
             names.push(name);

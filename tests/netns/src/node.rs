@@ -179,6 +179,11 @@ pub fn net(text: &str) -> ipnetwork::IpNetwork {
     text.parse().expect("a network")
 }
 
+/// What of a node CHECK looks for that concerns every pod, where no daemon sets it up.
+pub fn bare_node(stage: &Stage) {
+    stage.run("ip rule add pref 512 lookup 5120");
+}
+
 /// A node that has been set up with both ENIs: 10.0.0.101 on the first, 10.0.1.101 and 10.0.1.64/28 on the second.
 #[must_use]
 pub fn ready_node(stage: &Stage) -> (Fabric, NodeNet) {

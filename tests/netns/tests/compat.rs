@@ -1,6 +1,6 @@
 //! Layout compat: the incumbent's rules for each pod, with packets; live changes of layout; what stays when our daemon goes.
 
-use podwire_hostnet::pod::{self, PodNet, PodWiring, Teardown};
+use podwire_hostnet::pod::{self, Expected, PodNet, PodWiring, Teardown, Way};
 use podwire_hostnet::{Attachment, Doomed, EniSlot, Layout, NodeConfig, NodeNet, Part, Watch};
 use podwire_netns::flow::Flow;
 use podwire_netns::node::{Fabric, SECOND, node_config, ready_node, second_eni};
@@ -128,7 +128,13 @@ fn rules_of_a_pod_are_checked_and_repaired() {
         let mut watch = Watch::open().expect("sockets");
         let wired = wiring("other", OTHER, Some(SECOND));
         let check = |ns: &Ns| {
-            pod::check(&mut PodNet::open(ns.open()).expect("sockets"), &wired, None).expect("asked")
+            let expected = Expected {
+                attachment: &wired.attachment,
+                host_ifnames: std::slice::from_ref(&wired.host_ifname),
+                addresses: &wired.addresses,
+                way: Some(Way { slot: SECOND, layout: Layout::Compat }),
+            };
+            pod::check(&mut PodNet::open(ns.open()).expect("sockets"), &expected).expect("asked").differences
         };
         assert_eq!(check(&pods[1]), Vec::<String>::new());
         for damage in [

@@ -2,6 +2,7 @@
 //! tests/tidy checks that each has a test.
 
 use podwire_hostnet::{Attachment, host_ifname, mac_text};
+use podwire_netns::node::bare_node;
 use podwire_netns::{FakeIpamd, Runtime, Stage, kernel_state, on_stage};
 use podwire_proto::v1::Failure;
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ fn gc(runtime: &Runtime, ids: &[&str]) -> podwire_netns::Outcome {
 fn exit_code_and_stdout_say_the_same() {
     on_stage(|stage| {
         let mut daemon = FakeIpamd::start(&["10.0.0.101"]);
-        stage.run("ip rule add pref 512 lookup 5120");
+        bare_node(stage);
         let mut runtime = runtime();
         runtime.conf["podwireStatusTimeoutMs"] = 200.into();
         let sandbox = runtime.sandbox(stage, "c1", "p");
@@ -153,7 +154,7 @@ fn attachments_of_one_container_are_kept_apart() {
         other.conf["name"] = "other-net".into();
         let first = runtime.sandbox(stage, "c1", "p");
         let on = |ifname: &str| podwire_netns::Sandbox { ifname: ifname.into(), ..first.clone() };
-        stage.run("ip rule add pref 512 lookup 5120");
+        bare_node(stage);
         let out = || first.ns.run("ip route get 1.1.1.1");
         let result = runtime.add(&first).result();
         for (others, ifname) in [(&runtime, "net1"), (&other, "net2")] {
@@ -195,7 +196,7 @@ fn attachments_of_one_container_are_kept_apart() {
 fn every_version_deletes_what_every_version_added() {
     on_stage(|stage| {
         let daemon = FakeIpamd::start(&["10.0.0.101"]);
-        stage.run("ip rule add pref 512 lookup 5120");
+        bare_node(stage);
         for made in VERSIONS {
             for taken in VERSIONS {
                 let sandbox = runtime().sandbox(stage, "c1", "p");
@@ -273,7 +274,8 @@ fn add_and_check_name_each_missing_variable() {
 fn nothing_is_delegated() {
     on_stage(|stage| {
         let _daemon = FakeIpamd::start(&["10.0.0.101"]);
-        stage.run("ip rule add pref 512 lookup 5120; mkdir -p /run/plugins");
+        bare_node(stage);
+        std::fs::create_dir_all("/run/plugins").expect("a directory");
         for name in ["host-local", "bridge", "portmap"] {
             let path = format!("/run/plugins/{name}");
             std::fs::write(&path, "#!/bin/sh\necho $CNI_COMMAND >> /run/executed\nexit 1\n")
@@ -333,7 +335,7 @@ fn result_is_the_kernels_truth_and_nothing_hidden() {
 fn check_tells_that_ec2_does_not_lead_here() {
     on_stage(|stage| {
         let daemon = FakeIpamd::start(&["10.0.0.101"]);
-        stage.run("ip rule add pref 512 lookup 5120");
+        bare_node(stage);
         let runtime = runtime();
         let sandbox = runtime.sandbox(stage, "c1", "p");
         let result = runtime.add(&sandbox).result();
@@ -419,7 +421,7 @@ fn gc_refuses_to_take_most_of_the_running_pods() {
 fn verbs_are_served_after_a_failed_status() {
     on_stage(|stage| {
         let daemon = FakeIpamd::start(&["10.0.0.101"]);
-        stage.run("ip rule add pref 512 lookup 5120");
+        bare_node(stage);
         let runtime = runtime();
         daemon.state().ready = false;
         let status = || runtime.general("STATUS", &runtime.conf);

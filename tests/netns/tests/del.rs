@@ -1,5 +1,6 @@
 //! DEL, as a runtime sees it: it always gets done, with whatever pieces there are.
 
+use podwire_netns::node::bare_node;
 use podwire_netns::runtime::wait;
 use podwire_netns::{FakeIpamd, Runtime, Stage, kernel_state, on_stage};
 use podwire_proto::v1::Failure;
@@ -204,7 +205,7 @@ fn del_refused_by_the_daemon_is_pending() {
 fn del_whose_runtime_is_gone_leaves_the_next_life_alone() {
     on_stage(|stage| {
         let daemon = FakeIpamd::start(&["10.0.0.101"]);
-        stage.run("ip rule add pref 512 lookup 5120");
+        bare_node(stage);
         let mut runtime = runtime();
         runtime.conf["podwireDelTimeoutMs"] = 1500.into();
         let earlier = runtime.sandbox(stage, "c1", "web-0");

@@ -1,5 +1,6 @@
 //! VERSION, STATUS, GC, CHECK, and input no verb should get.
 
+use podwire_netns::node::bare_node;
 use podwire_netns::{FakeIpamd, Runtime, kernel_state, on_stage};
 use podwire_proto::v1::Failure;
 use serde_json::{Value, json};
@@ -161,7 +162,7 @@ fn gc_without_daemon_is_code_11() {
 fn check_passes_after_add_and_changes_nothing() {
     on_stage(|stage| {
         let _daemon = FakeIpamd::start(&["10.0.0.101"]);
-        stage.run("ip rule add pref 512 lookup 5120");
+        bare_node(stage);
         let runtime = runtime();
         let sandbox = runtime.sandbox(stage, "c1", "p");
         let result = runtime.add(&sandbox).result();
@@ -182,7 +183,7 @@ fn check_passes_after_add_and_changes_nothing() {
 fn check_names_what_is_wrong() {
     on_stage(|stage| {
         let daemon = FakeIpamd::start(&["10.0.0.101"]);
-        stage.run("ip rule add pref 512 lookup 5120");
+        bare_node(stage);
         let runtime = runtime();
         for (breakage, inside, named) in [
             ("ip route del 10.0.0.101", false, "table 254"),
@@ -209,7 +210,10 @@ fn check_names_what_is_wrong() {
             let error = runtime.check(&sandbox, &result).error();
             assert_eq!(error["code"], 107, "{breakage}");
             assert!(error["details"].as_str().is_some_and(|d| d.contains(named)), "{breakage}: {error}");
-            stage.run("ip rule del pref 512 2>/dev/null || true; ip rule add pref 512 lookup 5120");
+            stage.run(
+                "ip rule del pref 512 2>/dev/null || true; nft delete table ip podwire 2>/dev/null || true",
+            );
+            bare_node(stage);
             // Broken links say nothing of their owner any more; their namespace takes them along.
             runtime.del(&sandbox).silent();
             sandbox.ns.remove();

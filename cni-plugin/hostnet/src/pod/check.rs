@@ -1,53 +1,90 @@
 //! Comparing a pod's interface with what it should be. Changes nothing.
 
-use super::{PodNet, PodWiring, find};
-use crate::error::{During, HostError, mac_text};
+use super::{PodNet, del, find, way};
+use crate::error::{During, HostError};
+use crate::names::Attachment;
 use crate::netlink::link::{Key, Link};
 use crate::netlink::route::{self, Route};
-use crate::netlink::rule::{self, Rule};
 use crate::netlink::socket::Socket;
 use crate::netlink::uapi::{AF_INET, AF_UNSPEC};
 use crate::netlink::{addr, neigh};
-use crate::numbers::{GROUP_BATCH, PRIORITY_PODS, TABLE_MAIN, TABLE_PODS};
-use crate::plan::pod as plan;
+use crate::numbers::{EniSlot, GROUP_BATCH, TABLE_MAIN, TABLE_PODS};
+use crate::plan::{Layout, pod as plan};
 use std::net::IpAddr;
 
-/// What differs, in words; empty when all is well.
+/// What a pod's interface is compared with.
+#[derive(Debug)]
+pub struct Expected<'a> {
+    /// Whose it is; its interface name is the one inside the pod.
+    pub attachment: &'a Attachment,
+    /// Names its host end may have. Each is only a guess: what decides is whose the link says it is.
+    pub host_ifnames: &'a [String],
+    /// The pod's addresses.
+    pub addresses: &'a [IpAddr],
+    /// How packets come and go; not looked at where nobody can say.
+    pub way: Option<Way>,
+}
+
+/// By which ENI a pod's packets leave, and how they find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The ENI that carries the addresses.
+    pub slot: EniSlot,
+    /// How pods are found and find their way.
+    pub layout: Layout,
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The host end, where it is there.
+    pub host: Option<End>,
+    /// The pod's end, where it is there.
+    pub pod: Option<End>,
+    /// What differs, in words; empty when all is well.
+    pub differences: Vec<String>,
+}
+
+/// One end of the pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its name.
+    pub name: String,
+    /// Its MAC.
+    pub mac: Option<[u8; 6]>,
+}
+
+impl From<&Link> for End {
+    fn from(link: &Link) -> Self {
+        Self { name: link.name.clone(), mac: link.mac }
+    }
+}
+
+/// Looks for everything that ADD made and the daemon keeps.
 ///
-/// The pod's MAC is compared where one is given: a plugin later in the chain may change it, and ADD's last result then says
-/// so. MTU and further addresses, routes and settings are not looked at, for the same reason.
+/// MTU and further addresses, routes and settings are not looked at: a plugin later in the chain may change them. What the
+/// ends should be called and which MACs they should have, ADD's last result says.
 ///
 /// # Errors
 /// The kernel cannot be asked.
-pub fn check(net: &mut PodNet, wiring: &PodWiring, pod_mac: Option<&str>) -> Result<Vec<String>, HostError> {
-    let mut differences = Vec::new();
-    let host_mac = host_side(&mut net.host, wiring, &mut differences)?;
-    // A pod taken over from the incumbent has a host end that has another MAC than ours would have.
-    let macs = Macs { pod: pod_mac, gateway: host_mac.unwrap_or_else(|| wiring.attachment.host_mac()) };
-    pod_side(&mut net.pod, wiring, &macs, &mut differences)?;
-    Ok(differences)
+pub fn check(net: &mut PodNet, expected: &Expected<'_>) -> Result<Seen, HostError> {
+    let mut seen = Seen::default();
+    host_side(&mut net.host, expected, &mut seen)?;
+    if let Some(way) = expected.way {
+        way::check(&mut net.host, expected.addresses, way, &mut seen.differences)?;
+    }
+    pod_side(&mut net.pod, expected, &mut seen)?;
+    Ok(seen)
 }
 
-/// The MACs that are wanted in the pod.
-struct Macs<'a> {
-    /// Its own, where known.
-    pod: Option<&'a str>,
-    /// That of the host end, which is the gateway's.
-    gateway: [u8; 6],
-}
-
-/// Returns the host end's MAC.
-fn host_side(
-    host: &mut Socket,
-    wiring: &PodWiring,
-    differences: &mut Vec<String>,
-) -> Result<Option<[u8; 6]>, HostError> {
-    let name = &wiring.host_ifname;
-    let Some(link) = find(host, Key::Name(name))? else {
-        differences.push(format!("host interface {name} is missing"));
-        return Ok(None);
+fn host_side(host: &mut Socket, expected: &Expected<'_>, seen: &mut Seen) -> Result<(), HostError> {
+    let Some(link) = del::locate(host, expected.host_ifnames, expected.attachment)? else {
+        let name = expected.host_ifnames.first().map_or("", String::as_str);
+        seen.differences.push(format!("host interface {name} is missing, or another's"));
+        return Ok(());
     };
-    let alias = wiring.attachment.alias();
+    seen.host = Some(End::from(&link));
+    let (name, alias, differences) = (&link.name, expected.attachment.alias(), &mut seen.differences);
     if link.alias != alias {
         differences.push(format!("host interface {name} has alias {:?} instead of {alias:?}", link.alias));
     }
@@ -59,43 +96,28 @@ fn host_side(
     }
     for table in [TABLE_PODS, TABLE_MAIN] {
         let routes = routes(host, table)?;
-        for wanted in plan::host_routes(&wiring.addresses, link.index).iter().filter(|r| r.table == table) {
-            if !routes.iter().any(|r| r.destination == wanted.destination && r.device == link.index) {
-                differences
-                    .push(format!("host route {} to {name} is missing in table {table}", wanted.destination));
-            }
+        let leads = |address: &IpAddr| {
+            routes.iter().any(|r| r.destination == route::host_net(*address) && r.device == link.index)
+        };
+        for address in expected.addresses.iter().filter(|a| !leads(a)) {
+            differences.push(format!("table {table} does not lead {address} to {name}"));
         }
     }
-    let seen = host.list(&rule::list(AF_INET), rule::parse).during(|| "list routing rules".into())?;
-    let present: Vec<Rule> = seen.into_iter().map(|s| s.rule).collect();
-    let shared = wiring.compat.is_none().then(|| Rule::all(PRIORITY_PODS, TABLE_PODS));
-    for wanted in super::rules(wiring).chain(shared).filter(|r| !present.contains(r)) {
-        differences.push(format!("rule {wanted} is missing"));
-    }
-    Ok(link.mac)
+    Ok(())
 }
 
-fn pod_side(
-    pod: &mut Socket,
-    wiring: &PodWiring,
-    macs: &Macs<'_>,
-    differences: &mut Vec<String>,
-) -> Result<(), HostError> {
-    let name = &wiring.attachment.ifname;
+fn pod_side(pod: &mut Socket, expected: &Expected<'_>, seen: &mut Seen) -> Result<(), HostError> {
+    let name = &expected.attachment.ifname;
     let Some(link) = find(pod, Key::Name(name))? else {
-        differences.push(format!("interface {name} is missing in the pod"));
+        seen.differences.push(format!("interface {name} is missing in the pod"));
         return Ok(());
     };
+    seen.pod = Some(End::from(&link));
+    let differences = &mut seen.differences;
     if !link.up {
         differences.push(format!("interface {name} is down"));
     }
-    let present = link.mac.as_ref().map(mac_text);
-    if let (Some(wanted), Some(present)) = (macs.pod, &present)
-        && !wanted.eq_ignore_ascii_case(present)
-    {
-        differences.push(format!("interface {name} has MAC {present} instead of {wanted}"));
-    }
-    pod_addresses(pod, wiring, &link, differences)?;
+    pod_addresses(pod, expected.addresses, &link, differences)?;
     let routes = routes(pod, TABLE_MAIN)?;
     for wanted in plan::pod_routes(name, link.index) {
         // Whatever its metric: an earlier version made others.
@@ -106,24 +128,33 @@ fn pod_side(
             differences.push(format!("route {} is missing in the pod", wanted.destination));
         }
     }
+    // A pod taken over from the incumbent has a host end with another MAC than ours would have.
+    let host_mac = seen.host.as_ref().and_then(|host| host.mac);
+    let gateway_mac = host_mac.unwrap_or_else(|| expected.attachment.host_mac());
     let neighbours = pod.list(&neigh::list(AF_INET), neigh::parse).during(|| "list neighbours".into())?;
-    let gateway = IpAddr::V4(plan::GATEWAY);
-    if !neighbours.iter().any(|n| n.address == gateway && n.mac == Some(macs.gateway) && n.permanent) {
-        differences.push(format!("the permanent neighbour {gateway} is missing in the pod"));
+    let right = |n: &neigh::Neighbour| {
+        n.device == link.index
+            && n.address == IpAddr::V4(plan::GATEWAY)
+            && n.mac == Some(gateway_mac)
+            && n.permanent
+    };
+    if !neighbours.iter().any(right) {
+        differences.push(format!("the permanent neighbour {} is missing in the pod", plan::GATEWAY));
     }
     Ok(())
 }
 
 fn pod_addresses(
     pod: &mut Socket,
-    wiring: &PodWiring,
+    addresses: &[IpAddr],
     link: &Link,
     differences: &mut Vec<String>,
 ) -> Result<(), HostError> {
     let list = addr::list(AF_UNSPEC, link.index);
     let seen = pod.list(&list, addr::parse).during(|| format!("list the addresses of {}", link.name))?;
-    let present: Vec<IpAddr> = seen.into_iter().map(|a| a.address).collect();
-    for wanted in wiring.addresses.iter().filter(|a| !present.contains(a)) {
+    let present: Vec<IpAddr> =
+        seen.into_iter().filter(|a| a.index == link.index).map(|a| a.address).collect();
+    for wanted in addresses.iter().filter(|a| !present.contains(a)) {
         differences.push(format!("address {wanted} is missing on {}", link.name));
     }
     Ok(())

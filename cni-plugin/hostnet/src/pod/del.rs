@@ -39,7 +39,7 @@ pub struct LinkGone {
 /// The kernel refuses: the link may still be there, and its address must stay with it.
 pub fn delete_own(teardown: &Teardown<'_>) -> Result<LinkGone, HostError> {
     let mut host = open()?;
-    let Some(link) = locate(&mut host, teardown)? else {
+    let Some(link) = locate(&mut host, teardown.host_ifnames, teardown.attachment)? else {
         return Ok(LinkGone { was_there: false, rules: Ok(()) });
     };
     let was_there = match host.request(link::delete(Key::Index(link.index))) {
@@ -78,16 +78,20 @@ fn open() -> Result<Socket, HostError> {
 
 /// The attachment's host veth: by a guessed name, else by whose any link says it is. With neither the pod's name nor ADD's
 /// result nobody can guess, and an address must not be given back under a link that was only not found (design D4).
-fn locate(host: &mut Socket, teardown: &Teardown<'_>) -> Result<Option<Link>, HostError> {
-    for name in teardown.host_ifnames {
+pub(super) fn locate(
+    host: &mut Socket,
+    names: &[String],
+    attachment: &Attachment,
+) -> Result<Option<Link>, HostError> {
+    for name in names {
         if let Some(link) = find(host, Key::Name(name))?
-            && belongs(&link, teardown.attachment)
+            && belongs(&link, attachment)
         {
             return Ok(Some(link));
         }
     }
     let links = host.list(&link::list(Some("veth")), link::parse).during(|| "list pod links".into())?;
-    Ok(links.into_iter().find(|link| belongs(link, teardown.attachment)))
+    Ok(links.into_iter().find(|link| belongs(link, attachment)))
 }
 
 /// Whether a link says that it is this attachment's: by alias, or by MAC where it has no alias of ours: not yet, or not any

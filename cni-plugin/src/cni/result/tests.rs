@@ -55,9 +55,10 @@ fn previous_result_stays_and_indexes_count_on() {
 #[test]
 fn earlier_reads_our_own_result() {
     let found = earlier(&rendered("1.1.0", None), "eth0");
-    assert_eq!(found.host_interfaces, ["enicc21c2d7785"]);
-    assert!(found.lists_pod);
-    assert_eq!(found.pod_mac.as_deref(), Some("02:00:00:00:00:4"));
+    let named = |name: &str, mac: &str| Named { name: name.into(), mac: Some(mac.into()) };
+    assert_eq!(found.hosts, [named("enicc21c2d7785", "02:00:00:00:00:14")]);
+    assert_eq!(found.pod, Some(named("eth0", "02:00:00:00:00:4")));
+    assert_eq!(found.sandbox, "/run/netns/p");
     assert_eq!(found.addresses, [IpAddr::from([10, 0, 1, 15])]);
     assert_eq!(earlier(&rendered("1.1.0", None), "eth1").addresses, Vec::<IpAddr>::new());
 }
@@ -74,7 +75,8 @@ fn hidden_fields_are_the_incumbents() {
     assert_eq!(interfaces[2], json!({ "name": "dummycc21c2d7785", "mac": "0", "sandbox": "2" }));
     assert_eq!(result["ips"][0]["interface"], 1);
     let found = earlier(&result, "eth0");
-    assert_eq!((found.lists_pod, found.pod_mac, found.host_interfaces.len()), (true, None, 1));
+    assert_eq!(found.pod, Some(Named { name: "eth0".into(), mac: None }));
+    assert_eq!(found.hosts.len(), 1);
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -97,8 +99,8 @@ proptest! {
     #[test]
     fn any_previous_result_is_survived(previous in any_json()) {
         let found = earlier(&previous, "eth0");
-        prop_assert!(found.pod_mac.is_none() || found.lists_pod);
+        prop_assert_eq!(found.sandbox.is_empty(), found.pod.is_none());
         let again: Value = serde_json::from_str(&render(&made(), version::WITH_GC, "1.1.0", Some(&previous))).expect("JSON");
-        prop_assert!(earlier(&again, "eth0").lists_pod);
+        prop_assert!(earlier(&again, "eth0").pod.is_some());
     }
 }
