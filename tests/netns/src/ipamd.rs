@@ -28,8 +28,10 @@ pub struct State {
     node: NodeNet,
     /// Addresses nobody holds; given out from the front.
     pub free: Vec<IpAddr>,
-    /// Addresses in use, with the device index of their ENI.
+    /// Addresses in use.
     pub held: BTreeMap<Key, IpAddr>,
+    /// Device index of the ENI that carries all addresses.
+    pub device: u32,
     /// Every Allocate is answered with this.
     pub refusal: Option<Failure>,
     /// How long an Allocate takes.
@@ -78,6 +80,7 @@ impl FakeIpamd {
             node: NodeNet::open().expect("sockets"),
             free,
             held: BTreeMap::new(),
+            device: 0,
             refusal: None,
             delay: Duration::ZERO,
             lose_reply: false,
@@ -150,11 +153,11 @@ fn key(sandbox: Option<Sandbox>) -> Result<Key, Status> {
     Ok((s.network, s.container_id, s.ifname))
 }
 
-fn allocation(address: IpAddr, is_new: bool) -> Allocation {
+fn allocation(address: IpAddr, is_new: bool, device_index: u32) -> Allocation {
     Allocation {
         addresses: vec![address.to_string()],
         is_new,
-        device_index: 0,
+        device_index,
         network_card: 0,
         eni: "eni-0fake".into(),
         layout: Layout::Constant.into(),
@@ -174,7 +177,7 @@ impl State {
             return allocate_response::Outcome::Failure(refusal.clone());
         }
         if let Some(address) = self.held.get(&key) {
-            return allocate_response::Outcome::Allocation(allocation(*address, false));
+            return allocate_response::Outcome::Allocation(allocation(*address, false, self.device));
         }
         if self.free.is_empty() {
             let message = "all addresses are in use".to_owned();
@@ -186,7 +189,7 @@ impl State {
         }
         let address = self.free.remove(0);
         self.held.insert(key, address);
-        allocate_response::Outcome::Allocation(allocation(address, true))
+        allocate_response::Outcome::Allocation(allocation(address, true, self.device))
     }
 
     fn release(&mut self, key: Key, names: Vec<String>) -> release_response::Outcome {
@@ -263,7 +266,7 @@ impl Ipam for Service {
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
         let key = key(request.into_inner().sandbox)?;
         let state = self.state();
-        let allocation = state.held.get(&key).map(|a| allocation(*a, false));
+        let allocation = state.held.get(&key).map(|a| allocation(*a, false, state.device));
         Ok(Response::new(InspectResponse { allocation, doubt: state.doubt.clone() }))
     }
 

@@ -181,7 +181,7 @@ pub fn net(text: &str) -> ipnetwork::IpNetwork {
 
 /// What of a node CHECK looks for that concerns every pod, where no daemon sets it up.
 pub fn bare_node(stage: &Stage) {
-    stage.run("ip rule add pref 512 lookup 5120");
+    stage.run("ip rule add pref 512 lookup 5120; nft add table ip podwire");
 }
 
 /// A node that has been set up with both ENIs: 10.0.0.101 on the first, 10.0.1.101 and 10.0.1.64/28 on the second.

@@ -1,6 +1,7 @@
-//! CHECK beyond the pod itself: the result it is given, and a daemon that is away.
+//! CHECK beyond the pod itself: the result it is given, the way out by a second ENI, and a daemon that is away.
 
-use podwire_netns::node::bare_node;
+use podwire_hostnet::Part;
+use podwire_netns::node::{bare_node, ready_node};
 use podwire_netns::{FakeIpamd, Runtime, Sandbox, kernel_state, on_stage};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -156,5 +157,57 @@ fn daemon_that_is_away_is_no_difference() {
             };
             differs(&runtime, &sandbox, &result, named, &damage);
         }
+    });
+}
+
+/// K-06: the way out of a pod on a second ENI is looked at, by an address of its own or by one of a prefix.
+#[test]
+fn way_out_by_a_second_eni_is_looked_at() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = ready_node(stage);
+        let daemon = FakeIpamd::start(&["10.0.1.101", "10.0.1.66", "10.0.0.101"]);
+        daemon.state().device = 1;
+        let runtime = runtime();
+        let pods = ["single", "prefix"].map(|id| {
+            let sandbox = runtime.sandbox(stage, id, id);
+            let result = runtime.add(&sandbox).result();
+            runtime.check(&sandbox, &result).silent();
+            (sandbox, result)
+        });
+        let [(single, result), (prefix, of_prefix)] = &pods;
+        for (damage, named, of_one) in [
+            ("ip rule del pref 1536", "1536: from all fwmark 0x2/0x7f", None),
+            ("ip route del default table 2", "table 2 has no default route", None),
+            ("nft delete table ip podwire", "nft table ip podwire is missing", None),
+            ("nft flush map ip podwire addresses", "10.0.1.101 to no chain instead of eni-2", Some(0)),
+            ("nft flush map ip podwire prefixes", "10.0.1.66 to no chain instead of eni-2", Some(1)),
+            (
+                "nft 'add chain ip podwire eni-9; add element ip podwire addresses { 10.0.1.66 : jump eni-9 }'",
+                "10.0.1.66 to eni-9",
+                Some(1),
+            ),
+        ] {
+            stage.run(damage);
+            for (number, (sandbox, result)) in pods.iter().enumerate() {
+                if of_one.is_none_or(|one| one == number) {
+                    differs(&runtime, sandbox, result, named, damage);
+                } else {
+                    runtime.check(sandbox, result).silent();
+                }
+            }
+            let repair = node.repair(&Part::ALL.into(), &mut |_| Vec::new());
+            assert!(repair.failures.is_empty(), "{damage}: {:?}", repair.failures);
+            // A daemon that just started keeps what leads to ENIs it may yet hear of.
+            stage.run("nft delete element ip podwire addresses '{ 10.0.1.66 }' 2>/dev/null || true");
+            runtime.check(single, result).silent();
+            runtime.check(prefix, of_prefix).silent();
+        }
+        // On the primary ENI nothing leads elsewhere.
+        daemon.state().device = 0;
+        let third = runtime.sandbox(stage, "third", "third");
+        let result = runtime.add(&third).result();
+        runtime.check(&third, &result).silent();
+        stage.run("nft add element ip podwire addresses '{ 10.0.0.101 : jump eni-2 }'");
+        differs(&runtime, &third, &result, "10.0.0.101 to eni-2 instead of no chain", "astray");
     });
 }

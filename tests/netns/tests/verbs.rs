@@ -193,6 +193,7 @@ fn check_names_what_is_wrong() {
             ("ip link set LINK alias x", false, "alias"),
             ("ip link del LINK", false, "missing"),
             ("ip rule del pref 512", false, "rule 512"),
+            ("nft delete table ip podwire", false, "nft table"),
             ("ip addr del 10.0.0.101/32 dev eth0", true, "10.0.0.101"),
             ("ip link set eth0 down", true, "eth0 is down"),
             ("ip link set eth0 address 02:11:22:33:44:55", true, "MAC"),

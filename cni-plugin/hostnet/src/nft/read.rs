@@ -4,16 +4,17 @@ use super::transaction::request;
 use super::uapi::{
     NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE,
     NFT_SET_ELEM_INTERVAL_END, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE,
-    NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_RULE_CHAIN,
-    NFTA_RULE_TABLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY,
-    NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_FLAGS,
-    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_TABLE_NAME, NFTA_VERDICT_CHAIN,
-    NFTNL_UDATA_RULE_COMMENT,
+    NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_LIST_ELEM,
+    NFTA_RULE_CHAIN, NFTA_RULE_TABLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS,
+    NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE,
+    NFTA_SET_FLAGS, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_TABLE_NAME,
+    NFTA_VERDICT_CHAIN, NFTNL_UDATA_RULE_COMMENT,
 };
 use crate::netlink::socket::{NetlinkError, Reply, Socket};
 use crate::netlink::wire::{Attr, attrs, find};
-use crate::plan::ruleset::{Element, TABLE};
+use crate::plan::ruleset::{ADDRESSES, Element, PREFIXES, TABLE};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// Length of `struct nfgenmsg`.
 const HEADER_LEN: usize = 4;
@@ -43,12 +44,44 @@ pub(crate) struct Seen {
     pub(crate) sets: BTreeMap<String, SeenSet>,
 }
 
+/// Whether our table is there.
+pub(crate) fn is_there(socket: &mut Socket) -> Result<bool, NetlinkError> {
+    match socket.request(request(NFT_MSG_GETTABLE, 0).text(NFTA_TABLE_NAME, TABLE)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The chain to which our maps lead what has this source, in the order in which packets meet them. Neither map is listed.
+pub(crate) fn chain_of(socket: &mut Socket, source: IpAddr) -> Result<Option<String>, NetlinkError> {
+    let IpAddr::V4(source) = source else { return Ok(None) };
+    for map in [ADDRESSES, PREFIXES] {
+        let key = source.octets();
+        let question = request(NFT_MSG_GETSETELEM, 0)
+            .text(NFTA_SET_ELEM_LIST_TABLE, TABLE)
+            .text(NFTA_SET_ELEM_LIST_SET, map)
+            .nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+                list.nest(NFTA_LIST_ELEM, |one| {
+                    one.nest(NFTA_SET_ELEM_KEY, |k| k.attr(NFTA_DATA_VALUE, &key))
+                })
+            });
+        let replies = match socket.request(question) {
+            Ok(replies) => replies,
+            Err(error) if error.is_absent() => continue,
+            Err(error) => return Err(error),
+        };
+        if let Some(found) = replies.iter().flat_map(records).next() {
+            return Ok(found.jump);
+        }
+    }
+    Ok(None)
+}
+
 /// Reads our table; `None` when there is none.
 pub(crate) fn read(socket: &mut Socket) -> Result<Option<Seen>, NetlinkError> {
-    match socket.request(request(NFT_MSG_GETTABLE, 0).text(NFTA_TABLE_NAME, TABLE)) {
-        Ok(_) => {}
-        Err(error) if error.is_absent() => return Ok(None),
-        Err(error) => return Err(error),
+    if !is_there(socket)? {
+        return Ok(None);
     }
     let mut seen = Seen::default();
     for reply in socket.dump(&request(NFT_MSG_GETCHAIN, 0))? {
@@ -142,12 +175,12 @@ fn elements(socket: &mut Socket, set: &str) -> Result<BTreeSet<Element>, Netlink
     let message = request(NFT_MSG_GETSETELEM, 0)
         .text(NFTA_SET_ELEM_LIST_TABLE, TABLE)
         .text(NFTA_SET_ELEM_LIST_SET, set);
-    let mut records = Vec::new();
-    for reply in socket.dump(&message)? {
-        let list = find(body(&reply), NFTA_SET_ELEM_LIST_ELEMENTS);
-        records.extend(list.into_iter().flat_map(|l| attrs(l.payload)).filter_map(|a| record(a.payload)));
-    }
-    Ok(paired(records))
+    Ok(paired(socket.dump(&message)?.iter().flat_map(records).collect()))
+}
+
+fn records(reply: &Reply) -> Vec<Record> {
+    let list = find(body(reply), NFTA_SET_ELEM_LIST_ELEMENTS);
+    list.into_iter().flat_map(|l| attrs(l.payload)).filter_map(|a| record(a.payload)).collect()
 }
 
 fn record(bytes: &[u8]) -> Option<Record> {
