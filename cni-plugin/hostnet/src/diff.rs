@@ -4,7 +4,7 @@ pub(crate) mod rules;
 
 use crate::nft::read::{Seen, SeenChain, SeenSet};
 use crate::nft::transaction::{Step, key_type, set_flags, tag};
-use crate::nft::uapi::{NFT_SET_INTERVAL, NFT_SET_MAP, TYPE_IPADDR};
+use crate::nft::uapi::{NF_ACCEPT, NFT_SET_INTERVAL, NFT_SET_MAP, TYPE_IPADDR};
 use crate::plan::ruleset::{
     ADDRESSES, Chain, Element, PREFIXES, Ruleset, SETS_OF_ENIS as SETS, Set, arrival_chain, eni_chain,
 };
@@ -30,11 +30,12 @@ pub(crate) fn ruleset(wanted: &Ruleset, seen: Option<&Seen>, strangers: Stranger
     }
 }
 
-/// Whether every set and base chain that exists has the wanted shape; a shape cannot be changed in place.
+/// Whether the table is at work and every set and base chain that exists has the wanted shape; a shape cannot be changed in
+/// place.
 fn fits(wanted: &Ruleset, seen: &Seen) -> bool {
     let set_fits = |set: &Set| seen.sets.get(set.name).is_none_or(|s| same_shape(set, s));
     let chain_fits = |chain: &Chain| seen.chains.get(&chain.name).is_none_or(|s| same_hook(chain, s));
-    wanted.sets.iter().all(set_fits) && wanted.chains.iter().all(chain_fits)
+    !seen.dormant && wanted.sets.iter().all(set_fits) && wanted.chains.iter().all(chain_fits)
 }
 
 fn same_shape(set: &Set, seen: &SeenSet) -> bool {
@@ -45,7 +46,8 @@ fn same_hook(chain: &Chain, seen: &SeenChain) -> bool {
     match (&chain.hook, &seen.hook) {
         (None, None) => true,
         (Some(hook), Some((number, priority, kind))) => {
-            hook.number == *number && hook.priority == *priority && hook.kind == kind
+            let accepts = seen.policy.is_none_or(|policy| policy == NF_ACCEPT);
+            hook.number == *number && hook.priority == *priority && hook.kind == kind && accepts
         }
         (None, Some(_)) | (Some(_), None) => false,
     }

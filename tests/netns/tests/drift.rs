@@ -100,6 +100,9 @@ fn drift_is_noticed_repaired_and_counted_by_part() {
             ("ip route del default table 2", Route),
             ("ip route add 10.0.2.0/24 dev eth1 table 2", Route),
             ("ip route replace default via 10.0.1.99 dev eth1 onlink table 2", Route),
+            ("ip route replace unreachable default table 2", Route),
+            ("ip route prepend unreachable default table 2", Route),
+            ("ip route add blackhole 10.0.2.0/24 table 2", Route),
             ("ip link set eth1 down", Link),
             ("ip link set eth1 down; ip link set eth1 up", Route),
             ("ip addr flush dev eth1", Address),
@@ -123,6 +126,8 @@ fn drift_is_noticed_repaired_and_counted_by_part() {
                 "nft 'delete chain ip podwire leave-vpc; add chain ip podwire leave-vpc { type nat hook postrouting priority 90; }'",
                 Ruleset,
             ),
+            ("nft chain ip podwire egress '{ policy drop; }'", Ruleset),
+            ("nft add table ip podwire '{ flags dormant; }'", Ruleset),
             ("nft flush set ip podwire secondary", Ruleset),
         ] {
             // On a busy machine one try may be slow; a slow repair is slow every time.
@@ -253,6 +258,10 @@ fn pod_route_comes_back_only_to_its_own_live_link() {
             "ip route flush table 5120; ip route flush dev enipod101",
             "ip route replace 10.0.1.101/32 dev enipod66 table 5120",
             "ip route add 10.0.1.0/24 dev lo table 5120",
+            "ip route replace blackhole 10.0.1.101/32 table 5120",
+            "ip route replace prohibit 10.0.1.101/32 table 5120 protocol 80",
+            "ip route replace unreachable 10.0.1.101/32",
+            "ip route replace blackhole 10.0.1.0/24 table 5120",
             "ip link set enipod101 down",
             "ip link set enipod101 down; ip link set enipod101 up",
         ] {

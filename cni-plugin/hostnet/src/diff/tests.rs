@@ -36,7 +36,9 @@ fn inside(seen: &mut Seen, step: &Step) {
         Step::DeleteSet(name) => assert!(seen.sets.remove(name).is_some()),
         Step::AddChain(chain) => {
             let hook = chain.hook.map(|h| (h.number, h.priority, h.kind.to_owned()));
-            assert!(seen.chains.insert(chain.name.clone(), SeenChain { hook, tags: Vec::new() }).is_none());
+            assert!(
+                seen.chains.insert(chain.name.clone(), SeenChain { hook, ..SeenChain::default() }).is_none()
+            );
         }
         Step::FlushChain(name) => seen.chains.get_mut(name).expect("the chain exists").tags.clear(),
         Step::DeleteChain(name) => {

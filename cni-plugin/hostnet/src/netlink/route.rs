@@ -1,9 +1,9 @@
 //! Routes: requests and readings.
 
 use super::uapi::{
-    NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF,
-    RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST,
-    RTNH_F_ONLINK,
+    NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE, RTA_DST,
+    RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE,
+    RTN_BLACKHOLE, RTN_PROHIBIT, RTN_THROW, RTN_UNICAST, RTN_UNREACHABLE, RTNH_F_ONLINK,
 };
 use super::wire::{Message, attrs};
 use super::{address, family, host_bits, octets};
@@ -14,13 +14,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Length of `struct rtmsg`.
 const HEADER_LEN: usize = 12;
 
-/// A unicast route through one device.
+/// A route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) table: u32,
     pub(crate) destination: IpNetwork,
     pub(crate) gateway: Option<IpAddr>,
+    /// 0 where it leads to no device, or to several.
     pub(crate) device: u32,
+    /// `RTN_UNICAST`, or what becomes of a packet instead of being sent on.
+    pub(crate) kind: u8,
     pub(crate) protocol: u8,
     pub(crate) metric: u32,
     pub(crate) source: Option<IpAddr>,
@@ -36,6 +39,7 @@ impl Route {
             destination,
             gateway,
             device,
+            kind: RTN_UNICAST,
             protocol: PROTOCOL,
             metric: 0,
             source: None,
@@ -47,10 +51,23 @@ impl Route {
     pub(crate) fn host(table: u32, address: IpAddr, device: u32) -> Self {
         Self::ours(table, host_net(address), None, device)
     }
+
+    /// Whether packets are sent on through one device.
+    pub(crate) fn leads_on(&self) -> bool {
+        self.kind == RTN_UNICAST && self.device != 0
+    }
 }
 
 impl std::fmt::Display for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            RTN_UNICAST => {}
+            RTN_BLACKHOLE => f.write_str("blackhole ")?,
+            RTN_UNREACHABLE => f.write_str("unreachable ")?,
+            RTN_PROHIBIT => f.write_str("prohibit ")?,
+            RTN_THROW => f.write_str("throw ")?,
+            other => write!(f, "of type {other} ")?,
+        }
         write!(f, "{}", self.destination)?;
         if let Some(gateway) = self.gateway {
             write!(f, " via {gateway}")?;
@@ -73,16 +90,16 @@ pub(crate) fn everything(like: IpAddr) -> IpNetwork {
     IpNetwork::new(zero, 0).expect("0 is a prefix length of every family")
 }
 
-fn header(family: u8, prefix_len: u8, table: u32, protocol: u8, scope: u8, onlink: bool) -> [u8; HEADER_LEN] {
+fn header(route: &Route, scope: u8) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];
-    bytes[0] = family;
-    bytes[1] = prefix_len;
+    bytes[0] = family(route.destination.ip());
+    bytes[1] = route.destination.prefix();
     // Tables above 255 are named by an attribute alone.
-    bytes[4] = u8::try_from(table).unwrap_or(0);
-    bytes[5] = protocol;
+    bytes[4] = u8::try_from(route.table).unwrap_or(0);
+    bytes[5] = route.protocol;
     bytes[6] = scope;
-    bytes[7] = RTN_UNICAST;
-    let flags = if onlink { RTNH_F_ONLINK } else { 0 };
+    bytes[7] = route.kind;
+    let flags = if route.onlink { RTNH_F_ONLINK } else { 0 };
     bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
     bytes
 }
@@ -90,19 +107,13 @@ fn header(family: u8, prefix_len: u8, table: u32, protocol: u8, scope: u8, onlin
 fn body(kind: u16, flags: u16, route: &Route) -> Message {
     let destination = route.destination;
     let scope = if route.gateway.is_some() { RT_SCOPE_UNIVERSE } else { RT_SCOPE_LINK };
-    let head = header(
-        family(destination.ip()),
-        destination.prefix(),
-        route.table,
-        route.protocol,
-        scope,
-        route.onlink,
-    );
+    // One that leads nowhere has none of its own.
+    let scope = if route.leads_on() { scope } else { RT_SCOPE_NOWHERE };
     let target = (destination.prefix() > 0).then(|| octets(destination.network()));
     let gateway = route.gateway.map(octets);
     let source = route.source.map(octets);
     let message = Message::new(kind, flags)
-        .raw(&head)
+        .raw(&header(route, scope))
         .u32(RTA_TABLE, route.table)
         .maybe(RTA_DST, target.as_deref())
         .maybe(RTA_GATEWAY, gateway.as_deref())
@@ -134,9 +145,9 @@ pub(crate) fn list(family: u8, table: u32) -> Message {
     Message::new(RTM_GETROUTE, 0).raw(&head).u32(RTA_TABLE, table)
 }
 
-/// Reads a route out of an answer; routes that are not plain unicast through one device are left out.
+/// Reads a route out of an answer.
 pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Route> {
-    if !matches!(kind, RTM_NEWROUTE | RTM_DELROUTE) || *payload.get(7)? != RTN_UNICAST {
+    if !matches!(kind, RTM_NEWROUTE | RTM_DELROUTE) {
         return None;
     }
     let mut table = u32::from(*payload.get(4)?);
@@ -162,7 +173,8 @@ pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Route> {
         table,
         destination,
         gateway,
-        device: device?,
+        device: device.unwrap_or(0),
+        kind: *payload.get(7)?,
         protocol: *payload.get(5)?,
         metric,
         source,

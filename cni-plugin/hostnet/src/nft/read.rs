@@ -3,12 +3,13 @@
 use super::transaction::request;
 use super::uapi::{
     NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE,
-    NFT_SET_ELEM_INTERVAL_END, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE,
-    NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_LIST_ELEM,
-    NFTA_RULE_CHAIN, NFTA_RULE_TABLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS,
-    NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE,
-    NFTA_SET_FLAGS, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_TABLE_NAME,
-    NFTA_VERDICT_CHAIN, NFTNL_UDATA_RULE_COMMENT,
+    NFT_SET_ELEM_INTERVAL_END, NFT_TABLE_F_DORMANT, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY,
+    NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_HOOK_HOOKNUM,
+    NFTA_HOOK_PRIORITY, NFTA_LIST_ELEM, NFTA_RULE_CHAIN, NFTA_RULE_TABLE, NFTA_RULE_USERDATA,
+    NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_FLAGS, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE,
+    NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME, NFTA_VERDICT_CHAIN,
+    NFTNL_UDATA_RULE_COMMENT,
 };
 use crate::netlink::socket::{NetlinkError, Reply, Socket};
 use crate::netlink::wire::{Attr, attrs, find};
@@ -24,6 +25,8 @@ const HEADER_LEN: usize = 4;
 pub(crate) struct SeenChain {
     /// Hook number, priority and type of a base chain.
     pub(crate) hook: Option<(u32, i32, String)>,
+    /// What becomes of a packet at a base chain's end; absent where there is no such thing.
+    pub(crate) policy: Option<u32>,
     /// The comments of its rules, in order; empty text for a rule without one.
     pub(crate) tags: Vec<String>,
 }
@@ -40,17 +43,26 @@ pub(crate) struct SeenSet {
 /// Our table in the kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
+    /// Somebody switched the table off.
+    pub(crate) dormant: bool,
     pub(crate) chains: BTreeMap<String, SeenChain>,
     pub(crate) sets: BTreeMap<String, SeenSet>,
 }
 
-/// Whether our table is there.
-pub(crate) fn is_there(socket: &mut Socket) -> Result<bool, NetlinkError> {
-    match socket.request(request(NFT_MSG_GETTABLE, 0).text(NFTA_TABLE_NAME, TABLE)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_absent() => Ok(false),
-        Err(error) => Err(error),
-    }
+/// Whether our table is there and at work.
+pub(crate) fn is_at_work(socket: &mut Socket) -> Result<bool, NetlinkError> {
+    Ok(is_dormant(socket)? == Some(false))
+}
+
+/// `None` where there is no table of ours.
+fn is_dormant(socket: &mut Socket) -> Result<Option<bool>, NetlinkError> {
+    let replies = match socket.request(request(NFT_MSG_GETTABLE, 0).text(NFTA_TABLE_NAME, TABLE)) {
+        Ok(replies) => replies,
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let flags = replies.iter().find_map(|reply| find(body(reply), NFTA_TABLE_FLAGS)?.be32());
+    Ok(Some(flags.unwrap_or(0) & NFT_TABLE_F_DORMANT != 0))
 }
 
 /// The chain to which our maps lead what has this source, in the order in which packets meet them. Neither map is listed.
@@ -80,10 +92,8 @@ pub(crate) fn chain_of(socket: &mut Socket, source: IpAddr) -> Result<Option<Str
 
 /// Reads our table; `None` when there is none.
 pub(crate) fn read(socket: &mut Socket) -> Result<Option<Seen>, NetlinkError> {
-    if !is_there(socket)? {
-        return Ok(None);
-    }
-    let mut seen = Seen::default();
+    let Some(dormant) = is_dormant(socket)? else { return Ok(None) };
+    let mut seen = Seen { dormant, ..Seen::default() };
     for reply in socket.dump(&request(NFT_MSG_GETCHAIN, 0))? {
         if let Some((name, chain)) = chain(&reply) {
             seen.chains.insert(name, chain);
@@ -123,7 +133,8 @@ fn chain(reply: &Reply) -> Option<(String, SeenChain)> {
         let priority = find(hook.payload, NFTA_HOOK_PRIORITY)?.payload.try_into().ok()?;
         Some((number, i32::from_be_bytes(priority), text(body, NFTA_CHAIN_TYPE)?.to_owned()))
     });
-    Some((text(body, NFTA_CHAIN_NAME)?.to_owned(), SeenChain { hook, tags: Vec::new() }))
+    let policy = find(body, NFTA_CHAIN_POLICY).and_then(Attr::be32);
+    Some((text(body, NFTA_CHAIN_NAME)?.to_owned(), SeenChain { hook, policy, tags: Vec::new() }))
 }
 
 fn rule(reply: &Reply) -> Option<(String, String)> {

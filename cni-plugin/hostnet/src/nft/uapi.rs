@@ -23,6 +23,8 @@ pub(crate) const NFT_MSG_NEWGEN: u16 = 15;
 
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
+pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(crate) const NFT_TABLE_F_DORMANT: u32 = 1;
 
 pub(crate) const NFTA_GEN_PROC_PID: u16 = 2;
 pub(crate) const NFTA_GEN_PROC_NAME: u16 = 3;

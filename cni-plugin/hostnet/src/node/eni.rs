@@ -77,7 +77,15 @@ impl NodeNet {
         self.send(edits, || format!("set the address of {} to {}", link.name, eni.primary))
     }
 
+    /// The routes of a table that lead anywhere.
     pub(super) fn seen_routes(&mut self, like: IpAddr, table: u32) -> Result<Vec<Route>, HostError> {
+        let mut routes = self.all_routes(like, table)?;
+        routes.retain(Route::leads_on);
+        Ok(routes)
+    }
+
+    /// The routes of a table, with those that lead nowhere, such as `blackhole`.
+    pub(super) fn all_routes(&mut self, like: IpAddr, table: u32) -> Result<Vec<Route>, HostError> {
         let routes = match self.route.list(&route::list(family(like), table), route::parse) {
             Ok(routes) => routes,
             // A table that never held a route does not exist.
@@ -89,20 +97,23 @@ impl NodeNet {
 
     fn sync_routes(&mut self, eni: &EniConfig, link: &Link) -> Result<(), HostError> {
         let wanted = routing::eni_routes(eni, link.index)?;
-        let seen = self.seen_routes(eni.primary, eni.slot.table())?;
+        let seen = self.all_routes(eni.primary, eni.slot.table())?;
         let leads = |a: &Route, b: &Route| {
             a.destination == b.destination
                 && a.gateway == b.gateway
                 && a.device == b.device
                 && a.metric == b.metric
+                && a.kind == b.kind
         };
-        let missing = wanted.iter().filter(|w| !seen.iter().any(|s| leads(s, w)));
+        let missing: Vec<&Route> = wanted.iter().filter(|w| !seen.iter().any(|s| leads(s, w))).collect();
         let mut edits: Vec<Edit> = missing
+            .iter()
             .map(|r| Edit::new(Part::Route, format!("added route {r} to {}", link.name), route::replace(r)))
             .collect();
         let replaced =
-            |s: &Route| wanted.iter().any(|w| w.destination == s.destination && w.metric == s.metric);
-        edits.extend(seen.iter().filter(|s| !replaced(s)).map(removal));
+            |s: &Route| missing.iter().any(|w| w.destination == s.destination && w.metric == s.metric);
+        let right = |s: &Route| wanted.iter().any(|w| leads(s, w));
+        edits.extend(seen.iter().filter(|s| !right(s) && !replaced(s)).map(removal));
         let subnet_in_main = self.seen_routes(eni.primary, TABLE_MAIN)?.into_iter().filter(|r| {
             r.device == link.index
                 && r.destination.network() == eni.subnet.network()
@@ -114,7 +125,7 @@ impl NodeNet {
 
     pub(super) fn remove_routes_of(&mut self, slot: EniSlot) -> Result<(), HostError> {
         let like = IpAddr::from([0, 0, 0, 0]);
-        let seen = self.seen_routes(like, slot.table())?;
+        let seen = self.all_routes(like, slot.table())?;
         let mut failures = Vec::new();
         for gone in seen {
             match self.route.request(route::delete(&gone)) {

@@ -26,11 +26,12 @@ impl NodeNet {
         held: &mut dyn FnMut(&Attachment) -> Vec<IpAddr>,
     ) -> Result<(), HostError> {
         let like = IpAddr::from([0, 0, 0, 0]);
-        let (seen, mirror) = (self.seen_routes(like, TABLE_PODS)?, self.seen_routes(like, TABLE_MAIN)?);
+        let (seen, mirror) = (self.all_routes(like, TABLE_PODS)?, self.all_routes(like, TABLE_MAIN)?);
         // After the routes: that of a pod which is wired between the two looks would seem to be nobody's.
         let live = self.live_pods()?;
         let mut failures = Vec::new();
-        let stale = seen.iter().filter(|r| r.protocol != PROTOCOL || !live.contains_key(&r.device));
+        let of_pod = |r: &Route| r.protocol == PROTOCOL && live.contains_key(&r.device);
+        let stale = seen.iter().filter(|r| !of_pod(r));
         for route in stale {
             let what = format!("removed route {route}, which is no pod's");
             failures.extend(self.attempt(Edit::new(Part::PodRoute, what, route::delete(route))).err());
@@ -54,6 +55,15 @@ impl NodeNet {
                 pod.link.up && table.iter().any(|s| s.destination == r.destination && s.device == r.device)
             };
             for route in plan::host_routes(&addresses, *index).iter().filter(|r| !present(r)) {
+                // One that leads nowhere holds the place, and would be taken for the pod's.
+                let holds = |r: &&Route| {
+                    !r.leads_on() && r.destination == route.destination && r.table == route.table
+                };
+                for nowhere in mirror.iter().filter(holds) {
+                    let what = format!("removed route {nowhere}, which stands in a pod's way");
+                    failures
+                        .extend(self.attempt(Edit::new(Part::PodRoute, what, route::delete(nowhere))).err());
+                }
                 let what = format!("added route {route} to {}", pod.link.name);
                 failures.extend(self.attempt(Edit::new(Part::PodRoute, what, route::add(route))).err());
             }

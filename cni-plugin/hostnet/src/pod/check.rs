@@ -160,9 +160,10 @@ fn pod_addresses(
     Ok(())
 }
 
+/// The routes of a table that lead anywhere.
 pub(super) fn routes(socket: &mut Socket, table: u32) -> Result<Vec<Route>, HostError> {
     match socket.list(&route::list(AF_INET, table), route::parse) {
-        Ok(routes) => Ok(routes),
+        Ok(routes) => Ok(routes.into_iter().filter(Route::leads_on).collect()),
         Err(error) if error.is_absent() => Ok(Vec::new()),
         Err(error) => Err(error).during(|| format!("list the routes of table {table}")),
     }

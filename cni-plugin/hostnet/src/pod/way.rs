@@ -30,8 +30,8 @@ pub(super) fn check(
         }
     }
     let mut filter = Socket::netfilter().during(|| "open a netfilter socket".into())?;
-    if !read::is_there(&mut filter).during(|| "look for nft table ip podwire".into())? {
-        differences.push("nft table ip podwire is missing".into());
+    if !read::is_at_work(&mut filter).during(|| "look for nft table ip podwire".into())? {
+        differences.push("nft table ip podwire is missing or switched off".into());
     } else if way.layout == Layout::Constant {
         // The primary ENI needs no chain: `main` leads there.
         let wanted = way.slot.mark().filter(|_| !way.slot.is_primary()).map(eni_chain);

@@ -76,11 +76,15 @@ impl Seen {
         let route = route::parse(message.kind, message.payload)?;
         let added = message.kind == RTM_NEWROUTE;
         match route.table {
-            TABLE_PODS if added && route.protocol == PROTOCOL => {
+            TABLE_PODS if added && route.protocol == PROTOCOL && route.leads_on() => {
                 self.suspects.remove(&route.device);
                 None
             }
             TABLE_PODS => Some(Part::PodRoute),
+            // In the place of a pod's route, which nobody tells of.
+            TABLE_MAIN if added && !route.leads_on() => {
+                route::is_host(route.destination).then_some(Part::PodRoute)
+            }
             TABLE_MAIN if added => (route.protocol == RTPROT_KERNEL
                 && ours.secondary.contains(&route.device))
             .then_some(Part::Route),
