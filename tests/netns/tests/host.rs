@@ -1,5 +1,7 @@
 //! The node's side: rules, ENIs, ruleset, deletion of links, against the kernel.
 
+#[path = "host/refused.rs"]
+mod refused;
 #[path = "host/ruleset.rs"]
 mod ruleset;
 #[path = "host/sources.rs"]
