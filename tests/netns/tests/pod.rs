@@ -178,7 +178,8 @@ fn add_names_the_owner_of_a_taken_name() {
     });
 }
 
-/// Scenario 49: routes and neighbours that an earlier owner of the address or of the name left do not lead astray.
+/// Scenario 49: routes that an earlier owner of the address or of the name left are replaced or stand behind; a neighbour it
+/// had on another device stays, and nothing is sent to it.
 #[test]
 fn add_replaces_what_an_earlier_owner_left() {
     on_stage(|stage| {
@@ -195,12 +196,13 @@ fn add_replaces_what_an_earlier_owner_left() {
             stage.run(&format!("ip route add 10.0.0.101/32 dev stale table {table}"));
             stage.run(&format!("ip route add 10.0.0.101/32 dev stale metric 7 table {table}"));
         }
-        stage.run("ip neigh add 10.0.0.101 lladdr 02:00:00:00:00:99 dev stale nud permanent");
+        stage.run("ip neigh add 10.0.0.101 lladdr 02:00:00:00:00:99 dev stale nud permanent; ip addr add 10.0.0.11/32 dev lo");
         let again = stage.netns("again");
         pod::add(again.open(), &wiring("c2")).expect("wired");
         stage.run("ip rule add pref 512 lookup 5120");
         for _ in 0..2 {
             assert!(stage.run("ip route get 10.0.0.101").contains("dev enicc21c2d7785"));
+            stage.run("ping -n -q -c 1 -W 2 -I 10.0.0.11 10.0.0.101");
             stage.run("ip rule del pref 512 || true");
         }
     });
