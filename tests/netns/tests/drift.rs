@@ -274,8 +274,12 @@ fn pod_route_comes_back_only_to_its_own_live_link() {
             stage.await_true("ip link show enipod101 | grep -q 'state UP'");
             same(stage, &state, damage);
         }
-        // A link that is not ours any more, and a pod nobody knows.
-        stage.run("ip link set enipod101 alias vm-7; ip route flush table 5120");
+        // Somebody took its alias: what it has stays, and what it loses does not come back.
+        stage.run("ip link set enipod101 alias vm-7");
+        let repair = node.repair(&Part::ALL.into(), &mut held);
+        assert!(repair.made.is_empty() && repair.failures.is_empty(), "{repair:?}");
+        assert!(stage.run("ip route show table 5120").contains("dev enipod101"));
+        stage.run("ip route flush table 5120; ip link set enipod66 alias ''");
         let repair = node.repair(&[Part::PodRoute].into(), &mut nobody);
         assert!(repair.made.is_empty() && repair.failures.is_empty(), "{repair:?}");
         assert_eq!(stage.run("ip route show table 5120"), "");

@@ -53,7 +53,7 @@ impl NodeNet {
     }
 
     /// Addresses by the device they are routed to, from our own table.
-    fn routed(&mut self) -> Result<BTreeMap<u32, Vec<IpAddr>>, HostError> {
+    pub(super) fn routed(&mut self) -> Result<BTreeMap<u32, Vec<IpAddr>>, HostError> {
         let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         for found in self.seen_routes(IpAddr::from([0, 0, 0, 0]), TABLE_PODS)? {
             if route::is_host(found.destination) {

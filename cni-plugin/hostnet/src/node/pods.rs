@@ -3,7 +3,7 @@
 use super::change::Edit;
 use super::{NodeNet, Part, several};
 use crate::error::{During, HostError};
-use crate::names::Attachment;
+use crate::names::{Attachment, is_host_mac};
 use crate::netlink::link::{self, Key, Link};
 use crate::netlink::route::{self, Route};
 use crate::numbers::{GROUP_BATCH, PROTOCOL, TABLE_MAIN, TABLE_PODS};
@@ -15,12 +15,13 @@ use std::net::IpAddr;
 /// A pod's own link, not waiting for its deletion.
 pub(super) struct Live {
     link: Link,
-    attachment: Attachment,
+    /// Whose it is; unknown where somebody overwrote the alias, so that only the MAC still says that it is one of ours.
+    attachment: Option<Attachment>,
 }
 
 impl NodeNet {
     /// A pod's route comes back while its own host veth is there, carries its sandbox's alias and is not in the deletion
-    /// group (design D19). In our own table nothing else may be; `main` is a mirror, of which only our part is looked at.
+    /// group (design D19). Without the alias a pod keeps what it has, and gets nothing back. In our own table nothing else may be; `main` is a mirror, of which only our part is looked at.
     pub(super) fn repair_pod_routes(
         &mut self,
         held: &mut dyn FnMut(&Attachment) -> Vec<IpAddr>,
@@ -40,7 +41,7 @@ impl NodeNet {
             let routed = |r: &&Route| r.device == *index && r.protocol == PROTOCOL;
             let mut addresses: Vec<IpAddr> = seen.iter().filter(routed).map(|r| r.destination.ip()).collect();
             if addresses.is_empty() || !pod.link.up {
-                addresses = held(&pod.attachment);
+                addresses = pod.attachment.as_ref().map_or_else(Vec::new, &mut *held);
             }
             if addresses.is_empty() {
                 continue;
@@ -88,8 +89,9 @@ impl NodeNet {
         let links =
             self.route.list(&link::list(Some("veth")), link::parse).during(|| "list pod links".into())?;
         let live = links.into_iter().filter(|l| l.group != GROUP_BATCH).filter_map(|link| {
-            let attachment = Attachment::from_alias(&link.alias)?;
-            Some((link.index, Live { link, attachment }))
+            let attachment = Attachment::from_alias(&link.alias);
+            let ours = attachment.is_some() || link.mac.is_some_and(is_host_mac);
+            ours.then_some((link.index, Live { link, attachment }))
         });
         Ok(live.collect())
     }

@@ -59,8 +59,9 @@ impl NodeNet {
     }
 
     fn pod_addresses(&mut self) -> Result<PodAddresses, HostError> {
-        let pods = self.pods()?.into_iter().filter(|pod| !pod.doomed);
-        Ok(pods.flat_map(|pod| pod.addresses).map(|address| (address, self.slot_of(address))).collect())
+        let live = self.live_pods()?;
+        let routed = self.routed()?.into_iter().filter(|(device, _)| live.contains_key(device));
+        Ok(routed.flat_map(|(_, held)| held).map(|address| (address, self.slot_of(address))).collect())
     }
 
     fn add_rules(&mut self, wanted: &Wanted, seen: &[SeenRule]) -> Result<(), HostError> {
