@@ -37,6 +37,13 @@ pub struct Doomed {
     pub names: Vec<String>,
 }
 
+/// The links of a batch.
+struct Located {
+    found: Vec<Option<Link>>,
+    /// Why those that no guess found could not be looked for among all links.
+    unlisted: Option<NetlinkError>,
+}
+
 /// Says of each of these positions whether its link is still to go; or why that is not known.
 pub type Still<'a> = dyn FnMut(&[usize]) -> Result<Vec<bool>, String> + 'a;
 
@@ -98,21 +105,26 @@ impl NodeNet {
         doomed: &[Doomed],
         still: &mut Still<'_>,
     ) -> Vec<Result<Option<String>, HostError>> {
-        let mut found = match self.locate(doomed) {
-            Ok(found) => found,
+        let Located { mut found, unlisted } = match self.locate(doomed) {
+            Ok(located) => located,
             Err(error) => return doomed.iter().map(|d| Err(not_found(d, &error))).collect(),
         };
+        let looked_for_in_vain: Vec<bool> = found.iter().map(Option::is_none).collect();
         if let Err(reason) = spare(&mut found, still) {
             return doomed.iter().map(|_| Err(HostError::Undecided(reason.clone()))).collect();
         }
         let links: Vec<(&Link, &Attachment)> =
             found.iter().zip(doomed).filter_map(|(link, d)| Some((link.as_ref()?, &d.attachment))).collect();
         let mut outcomes = self.delete_checked(&links).into_iter();
+        let unknown = |position: usize| unlisted.as_ref().filter(|_| looked_for_in_vain[position]);
         let answers: Vec<_> = found
             .into_iter()
-            .map(|link| match link {
-                Some(link) => outcomes.next().unwrap_or(Ok(())).map(|()| Some(link.name)),
-                None => Ok(None),
+            .zip(doomed)
+            .enumerate()
+            .map(|(position, (link, d))| match (link, unknown(position)) {
+                (Some(link), _) => outcomes.next().unwrap_or(Ok(())).map(|()| Some(link.name)),
+                (None, Some(error)) => Err(not_found(d, error)),
+                (None, None) => Ok(None),
             })
             .collect();
         for name in answers.iter().flatten().flatten() {
@@ -122,7 +134,7 @@ impl NodeNet {
     }
 
     /// The links that are theirs: by a guessed name, else by whose any link says it is.
-    fn locate(&mut self, doomed: &[Doomed]) -> Result<Vec<Option<Link>>, NetlinkError> {
+    fn locate(&mut self, doomed: &[Doomed]) -> Result<Located, NetlinkError> {
         let guesses =
             || doomed.iter().enumerate().flat_map(|(i, d)| d.names.iter().map(move |name| (i, name)));
         let answers = self.route.batch(guesses().map(|(_, name)| link::get(Key::Name(name))).collect())?;
@@ -140,13 +152,17 @@ impl NodeNet {
                 Err(error) => return Err(error),
             }
         }
-        if found.iter().any(Option::is_none) {
-            let links = self.route.list(&link::list(Some("veth")), link::parse)?;
-            for (found, d) in found.iter_mut().zip(doomed).filter(|(found, _)| found.is_none()) {
-                *found = links.iter().find(|link| belongs(link, &d.attachment)).cloned();
-            }
+        if found.iter().all(Option::is_some) {
+            return Ok(Located { found, unlisted: None });
         }
-        Ok(found)
+        let links = match self.route.list(&link::list(Some("veth")), link::parse) {
+            Ok(links) => links,
+            Err(error) => return Ok(Located { found, unlisted: Some(error) }),
+        };
+        for (found, d) in found.iter_mut().zip(doomed).filter(|(found, _)| found.is_none()) {
+            *found = links.iter().find(|link| belongs(link, &d.attachment)).cloned();
+        }
+        Ok(Located { found, unlisted: None })
     }
 
     /// Deletes links; the answers are in their order.
@@ -222,7 +238,7 @@ fn delete_one(socket: &mut Socket, link: &Link) -> Result<(), HostError> {
     }
 }
 
-/// What went wrong for all of them, told of one.
+/// What went wrong for several of them, told of one.
 fn not_found(doomed: &Doomed, error: &NetlinkError) -> HostError {
     let source =
         NetlinkError::Refused { errno: error.errno().unwrap_or(Errno::IO), message: error.to_string() };

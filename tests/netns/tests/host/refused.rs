@@ -1,8 +1,8 @@
 //! What the kernel refuses once: the rest goes on, and the next time everything is made.
 
-use super::{SHORT, SOURCES};
+use super::{SHORT, SOURCES, doomed, wired};
 use podwire_hostnet::features::{self, Wanted};
-use podwire_hostnet::{HostError, NodeNet, probe};
+use podwire_hostnet::{Attachment, Doomed, HostError, NodeNet, probe};
 use podwire_netns::node::{node_config, ready_node, second_eni};
 use podwire_netns::{Stage, kernel_state, on_stage};
 use serde_json::Value;
@@ -88,5 +88,27 @@ fn feature_whose_trial_is_refused_is_missing() {
                 "nft route chains",
             ]
         );
+    });
+}
+
+/// One link that no guess finds, and a list that is interrupted for ever: only that one is told so.
+#[test]
+fn list_that_fails_concerns_only_whom_it_was_for() {
+    on_stage(|stage| {
+        let mut node = NodeNet::open().expect("sockets");
+        let pods: Vec<_> = (1..=3).map(|n| wired(stage, n)).collect();
+        let mut all: Vec<Doomed> = pods.iter().map(|(_, wiring)| doomed(wiring)).collect();
+        let stranger = Attachment { container_id: "stranger".into(), ifname: "eth0".into() };
+        all.insert(1, Doomed { attachment: stranger, names: vec!["never-there".into()] });
+        probe::interrupt_lists(100);
+        let told = node.delete_pods_if(&all, &mut |found| Ok(found.iter().map(|one| *one != 3).collect()));
+        probe::interrupt_lists(0);
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(told[0].as_ref().ok(), Some(&name("enipod1")), "{told:?}");
+        assert!(told[1].as_ref().is_err_and(|e| e.to_string().contains("stranger")), "{told:?}");
+        assert_eq!(told[2].as_ref().ok(), Some(&name("enipod2")), "{told:?}");
+        assert_eq!(told[3].as_ref().ok(), Some(&None), "the third has begun another life: {told:?}");
+        let left = stage.run("ip -o link show type veth");
+        assert!(left.contains("enipod3") && !left.contains("enipod1") && !left.contains("enipod2"), "{left}");
     });
 }
