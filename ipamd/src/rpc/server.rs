@@ -194,9 +194,7 @@ impl Ipam for IpamService {
         request: Request<v1::CollectRequest>,
     ) -> Result<Response<v1::CollectResponse>, Status> {
         let wire = request.into_inner();
-        let valid: Result<Vec<SandboxKey>, Status> =
-            wire.valid.into_iter().map(|s| sandbox(Some(s)).map(|(key, _)| key)).collect();
-        let (valid, network) = (valid?, wire.network.clone());
+        let (valid, network) = (listed(wire.valid), wire.network.clone());
         let started = Time::from_ms(wire.started_boottime_ms);
         let (reply, would) = oneshot::channel();
         let question =
@@ -263,6 +261,12 @@ fn sandbox(wire: Option<v1::Sandbox>) -> Result<(SandboxKey, String), Status> {
     Ok((SandboxKey::new(id, name), wire.network))
 }
 
+/// What a runtime lists, as far as it can be ours: an ADD with an id or a name that is refused here was refused by the plugin,
+/// too. Such an entry must not end the GC of everything else, for as long as its container runs.
+fn listed(valid: Vec<v1::Sandbox>) -> Vec<SandboxKey> {
+    valid.into_iter().filter_map(|one| sandbox(Some(one)).ok()).map(|(key, _)| key).collect()
+}
+
 fn pod(wire: Option<v1::Pod>, network: String) -> PodRef {
     let wire = wire.unwrap_or_default();
     PodRef {
@@ -308,5 +312,24 @@ fn log_add(sandbox: &SandboxKey, pod: &PodRef, answer: &Answer, took: Duration) 
         Answer::Released(_) | Answer::Collected(_) | Answer::Leaks(_) => {
             tracing::error!("an ADD was answered as something else")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// G-01.
+    #[test]
+    fn attachment_that_cannot_be_ours_ends_no_collection() {
+        let one = |id: &str, ifname: &str| v1::Sandbox {
+            container_id: id.to_owned(),
+            ifname: ifname.to_owned(),
+            network: "aws-cni".to_owned(),
+        };
+        let long = "x".repeat(129);
+        let wire =
+            vec![one("c1", "eth0"), one(&long, "eth0"), one("c2", "a/b"), one("", ""), one("c3", "net1")];
+        assert_eq!(listed(wire), [SandboxKey::new("c1", "eth0"), SandboxKey::new("c3", "net1")]);
     }
 }
