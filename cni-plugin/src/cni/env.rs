@@ -126,24 +126,33 @@ pub struct PodArgs {
 pub fn asked(env: &Environment) -> Result<Asked, CniError> {
     let Some(command) = env.get("CNI_COMMAND") else {
         // By hand there is no CNI variable at all (P-20); a runtime that forgot the verb is told so (P-04).
-        return if env.0.is_empty() { Ok(Asked::Introduction) } else { Err(missing(&["CNI_COMMAND"])) };
+        return if env.0.is_empty() {
+            Ok(Asked::Introduction)
+        } else {
+            Err(CniError::new(ENVIRONMENT, missing(&["CNI_COMMAND"])))
+        };
     };
     let Some(verb) = Verb::from_name(command) else {
         let msg = format!("CNI_COMMAND {:?} is unknown", shortened(command));
         return Err(CniError::new(ENVIRONMENT, msg));
     };
     let absent: Vec<&str> = verb.required().iter().copied().filter(|name| env.get(name).is_none()).collect();
-    if !absent.is_empty() {
-        return Err(missing(&absent));
+    match (absent.is_empty(), invocation(verb, env)) {
+        (true, Ok(invocation)) => Ok(Asked::Verb(verb, invocation)),
+        (true, Err(unusable)) => Err(CniError::new(ENVIRONMENT, unusable)),
+        (false, Ok(_)) => Err(CniError::new(ENVIRONMENT, missing(&absent))),
+        (false, Err(unusable)) => {
+            Err(CniError::new(ENVIRONMENT, format!("{}; {unusable}", missing(&absent))))
+        }
     }
-    Ok(Asked::Verb(verb, invocation(verb, env)?))
 }
 
-fn missing(names: &[&str]) -> CniError {
-    CniError::new(ENVIRONMENT, format!("required environment variables missing: {}", names.join(", ")))
+fn missing(names: &[&str]) -> String {
+    format!("required environment variables missing: {}", names.join(", "))
 }
 
-fn invocation(verb: Verb, env: &Environment) -> Result<Invocation, CniError> {
+/// The parameters, those that are missing empty; or what of the rest cannot be used, in words.
+fn invocation(verb: Verb, env: &Environment) -> Result<Invocation, String> {
     let mut wrong = Vec::new();
     let mut checked = |name: &str, check: fn(&str) -> Result<&str, convert::WireError>| {
         let value = env.get(name).unwrap_or_default();
@@ -171,8 +180,7 @@ fn invocation(verb: Verb, env: &Environment) -> Result<Invocation, CniError> {
         }
     };
     if !wrong.is_empty() {
-        let msg = "environment variables cannot be used";
-        return Err(CniError::new(ENVIRONMENT, format!("{msg}: {}", wrong.join("; "))));
+        return Err(format!("environment variables cannot be used: {}", wrong.join("; ")));
     }
     let netns_override = matches!(env.get("CNI_NETNS_OVERRIDE"), Some("1" | "true" | "TRUE" | "True"));
     let netns = env.get("CNI_NETNS").unwrap_or_default().to_owned();

@@ -41,6 +41,25 @@ fn every_missing_variable_is_named() {
     assert!(text.contains("CNI_CONTAINERID") && !text.contains("CNI_NETNS"), "{text}");
 }
 
+/// P-05: what is missing hides nothing that is wrong beside it.
+#[test]
+fn missing_and_unusable_variables_are_named_together() {
+    for (command, pairs, named) in [
+        (
+            "ADD",
+            [("CNI_IFNAME", "a/b"), ("CNI_ARGS", "X=y")],
+            "CNI_CONTAINERID CNI_NETNS CNI_IFNAME CNI_ARGS",
+        ),
+        ("CHECK", [("CNI_CONTAINERID", "../x"), ("CNI_IFNAME", "eth0")], "CNI_CONTAINERID CNI_NETNS"),
+        ("DEL", [("CNI_IFNAME", ".."), ("CNI_NETNS", "")], "CNI_CONTAINERID CNI_IFNAME"),
+    ] {
+        let [one, other] = pairs;
+        let (code, text) = code_and_text(&Environment::from([("CNI_COMMAND", command), one, other]));
+        assert_eq!(code, ENVIRONMENT);
+        assert!(named.split(' ').all(|name| text.contains(name)), "{command}: {text}");
+    }
+}
+
 /// P-07, P-08.
 #[test]
 fn every_unusable_variable_is_named() {
