@@ -42,6 +42,9 @@ use crate::{adopted, clock, ending, install, look, node, past, pending, recheck,
 const START_PAUSE: Duration = Duration::from_secs(1);
 /// Heartbeat for the plugin's STATUS grace (design §7, STATUS). *Source*: our choice, an eighth of the grace.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a node that was open at the start counts as ready without a usable address. *Source*: the plugin's grace for a
+/// daemon that is away (design §7, STATUS); a start takes a second or two.
+const READY_GRACE: Duration = Duration::from_secs(60);
 /// Pause before the node is opened again. *Source*: our choice; nobody is served before that.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 /// How long waiting callers may still be answered after a signal. *Source*: our choice; with [`FILES_PATIENCE`] it stays below
@@ -108,6 +111,10 @@ impl Daemon {
                 .await
                 .context("cannot set up networking for pods taken over")?;
         }
+        // One that an earlier boot left is hidden by now. Where it is there, this node has served: to say otherwise until its
+        // ENIs are set up again would make it NotReady with each restart (T-10).
+        let was_open = install::is_open(&settings.paths.cni_conf_dir);
+        let ready_until = was_open.then(|| clock::now().after(READY_GRACE));
         let lineage = ledger.lineage().into();
         let ledger_read = began.elapsed();
         let (mut persist, writer) =
@@ -123,7 +130,8 @@ impl Daemon {
         let (on_ready, ready) = oneshot::channel();
         let dir = &settings.paths.ledger_dir;
         let recorder = Recorder::new(dir.clone(), Bounds::default());
-        let running = tokio::spawn(Driver::new(pool, recorder, inbox, executors, on_ready).run());
+        let driving = Driver::new(pool, recorder, inbox, executors, on_ready).ready_until(ready_until);
+        let running = tokio::spawn(driving.run());
 
         let nets: anyhow::Result<Vec<NodeNet>> = (0..links::THREADS).map(|_| open_net()).collect();
         let links = LinkReaper::start(nets?, &driver)?;

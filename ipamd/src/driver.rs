@@ -170,6 +170,7 @@ pub struct Driver<E: CarryOut = Executors> {
     effects: Vec<Effect>,
     complaints: Complaints,
     on_ready: Option<oneshot::Sender<()>>,
+    ready_until: Option<Time>,
 }
 
 impl<E: CarryOut> Driver<E> {
@@ -191,7 +192,15 @@ impl<E: CarryOut> Driver<E> {
             effects: Vec::new(),
             complaints: Complaints::default(),
             on_ready: Some(on_ready),
+            ready_until: None,
         }
+    }
+
+    /// Has the node count as ready until then, whatever the pool says: it was before this daemon started, and its ENIs only have
+    /// to be set up anew.
+    #[must_use]
+    pub fn ready_until(self, until: Option<Time>) -> Self {
+        Self { ready_until: until, ..self }
     }
 
     /// Runs until every sender is gone or [`Input::Stop`] has been handled and nobody waits any more.
@@ -252,7 +261,8 @@ impl<E: CarryOut> Driver<E> {
                 let mut stats = self.pool.stats();
                 // A node that has taken pods stays ready though every address is held or cools: an ADD waits, while a node
                 // that says it is not ready has its pods evicted (cni-conformance T-09).
-                stats.ready |= self.on_ready.is_none();
+                stats.ready |=
+                    self.on_ready.is_none() || self.ready_until.is_some_and(|until| clock::now() < until);
                 if reply.send(stats).is_err() {
                     tracing::debug!("nobody waits for a status any more");
                 }
@@ -384,6 +394,29 @@ mod tests {
             pod: PodRef::default(),
             started: clock::now(),
             deadline: clock::now().after(Duration::from_secs(60)),
+        }
+    }
+
+    /// T-10: a node that was ready when the daemon was restarted stays so for a while, one that was not does not.
+    #[tokio::test]
+    async fn restarted_node_counts_as_ready_for_a_while() {
+        let later = clock::now().after(Duration::from_secs(60));
+        for (until, wanted) in [(None, false), (Some(later), true), (Some(clock::now()), false)] {
+            let (driver, inbox) = Handle::channel();
+            let recorder = Recorder::new("/nonexistent".into(), Bounds::default());
+            let pool = Pool::new(crate::start::tests::settings());
+            let (on_ready, _ready) = oneshot::channel();
+            let started = Driver::new(pool, recorder, inbox, Silent, on_ready).ready_until(until);
+            let running = tokio::spawn(started.run());
+            let (reply, answer) = oneshot::channel();
+            driver.send(Message::Status { reply }).await.expect("taken");
+            let stats = tokio::time::timeout(Duration::from_secs(10), answer)
+                .await
+                .expect("in time")
+                .expect("answered");
+            assert_eq!(stats.ready, wanted, "{until:?}");
+            drop(driver);
+            running.await.expect("without a panic");
         }
     }
 

@@ -147,6 +147,12 @@ pub fn hide_conflist(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the conflist is there: the runtime takes the node for one that serves.
+#[must_use]
+pub fn is_open(dir: &Path) -> bool {
+    dir.join(CONFLIST).exists()
+}
+
 /// Puts a hidden conflist back into its place.
 fn unhide_conflist(dir: &Path) -> anyhow::Result<()> {
     let (path, hidden) = (dir.join(CONFLIST), hidden(dir));

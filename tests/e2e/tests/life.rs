@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -137,6 +138,48 @@ fn del_without_daemon_succeeds_and_is_taken_in_later() {
     })
     .expect("taken in");
     wait_for(PATIENCE, "the files to go", || Ok((left_count(&worker) == 0).then_some(()))).expect("gone");
+}
+
+/// T-10: STATUS says yes throughout a restart and a crash of the daemon, also on a node without pods.
+#[test]
+fn status_stays_yes_while_a_node_without_pods_restarts() {
+    let lab = lab("status");
+    let Worker { node, mut daemon, .. } = worker(&lab, "n1", &[]);
+    let binaries = Binaries::find().expect("binaries");
+    let conf = runtime::netconf(&node, "1.1.0", None).expect("a conflist").to_string();
+    let env = [("CNI_COMMAND", "STATUS"), ("CNI_PATH", "/opt/cni/bin")];
+    let status = || {
+        runtime::execute_raw(&node, Path::new("/opt/cni/bin/aws-cni"), &env, conf.as_bytes()).expect("runs")
+    };
+    let stop = AtomicBool::new(false);
+    let asked = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let (mut asked, mut no) = (0, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                let ran = status();
+                asked += 1;
+                no.extend((ran.code != Some(0)).then_some(ran.stdout));
+            }
+            (asked, no)
+        });
+        let restarted = [false, true].into_iter().try_for_each(|is_crash| {
+            let next = || Daemon::start(&node, &binaries, &[Mode::Secondary.setting()]);
+            let old = std::mem::replace(&mut daemon, next()?);
+            if is_crash {
+                old.kill()?
+            } else {
+                drop(old.stop(PATIENCE)?)
+            }
+            daemon.wait_ready(READY)?;
+            wait_for(READY, "a usable address", || Ok((ask(status_of(&node)).free > 0).then_some(())))
+        });
+        // Before anything here can fail: the other thread asks until it is told.
+        stop.store(true, Ordering::Relaxed);
+        restarted.expect("restarted twice");
+        asking.join().expect("a thread")
+    });
+    assert!(asked.0 > 10 && asked.1.is_empty(), "{} of {}: {:?}", asked.1.len(), asked.0, asked.1);
+    drop(daemon);
 }
 
 fn left_count(worker: &Worker) -> usize {
