@@ -7,11 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use podwire_config::Settings;
 use podwire_config::settings::network::Layout;
-use podwire_ec2::imds::NodeFacts;
-use podwire_ec2::{Ec2Client, Ec2Options, Identity, Imds, TagSet};
-use podwire_hostnet::{Doomed, NodeNet, PodLink, Watch, chain};
-use podwire_ledger::{Aside, Ledger, Opened};
-use podwire_pool::{BootId, Input};
+use podwire_hostnet::NodeNet;
+use podwire_pool::Input;
 use podwire_proto::{ALIVE_PATH, RELEASED_DIR, SOCKET_PATH};
 use podwire_trace::Bounds;
 use tokio::runtime::Handle as Runtime;
@@ -20,11 +17,12 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::bootstrap::{Node, open_net};
 use crate::driver::{Driver, Handle, Message};
 use crate::executors::{
     Executors,
     ec2::Ec2Executor,
-    host::{HostCounters, HostExecutor},
+    host::HostCounters,
     links::{self, LinkReaper},
     mirror::MirrorExecutor,
     persist::PersistExecutor,
@@ -34,19 +32,14 @@ use crate::rpc::{
     listen::{self, Lost, SocketFile},
     server::IpamService,
 };
-use crate::start::{self, Beginning, Past};
-use crate::takeover::{Clocks, Kernel};
-use crate::{adopted, clock, ending, install, look, node, past, pending, recheck, single};
+use crate::start::Beginning;
+use crate::{adopted, clock, ending, install, look, node, opening, pending, recheck, single};
 
-/// Pause between attempts to reach metadata or EC2 at start. *Source*: our choice.
-const START_PAUSE: Duration = Duration::from_secs(1);
 /// Heartbeat for the plugin's STATUS grace (design §7, STATUS). *Source*: our choice, an eighth of the grace.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a node that was open at the start counts as ready without a usable address. *Source*: the plugin's grace for a
 /// daemon that is away (design §7, STATUS); a start takes a second or two.
 const READY_GRACE: Duration = Duration::from_secs(60);
-/// Pause before the node is opened again. *Source*: our choice; nobody is served before that.
-const OPEN_AGAIN: Duration = Duration::from_secs(5);
 /// How long waiting callers may still be answered after a signal. *Source*: our choice; with [`FILES_PATIENCE`] it stays below
 /// the 10 s after which kubelet kills the incumbent's DaemonSet (incumbent-behaviour §10), which people adapt for ours.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
@@ -78,15 +71,6 @@ struct Daemon {
     writer: std::thread::JoinHandle<()>,
     mirror: JoinHandle<anyhow::Result<()>>,
     helpers: JoinSet<()>,
-}
-
-/// What is known of this node before the pool is made.
-struct Node {
-    imds: Imds,
-    identity: Identity,
-    facts: NodeFacts,
-    ec2: Ec2Client,
-    boot: BootId,
 }
 
 impl Daemon {
@@ -151,7 +135,7 @@ impl Daemon {
         helpers.spawn(adopted::watch(marks, driver.clone(), service.clone()));
         helpers.spawn(pending::watch(PathBuf::from(RELEASED_DIR), node.boot, service.clone()));
         helpers.spawn(heartbeat(Path::new(ALIVE_PATH)));
-        helpers.spawn(when_ready(ready, settings.clone()));
+        helpers.spawn(opening::when_ready(ready, settings.clone()));
         Ok(Self {
             _only: only,
             socket,
@@ -246,210 +230,6 @@ impl Daemon {
         tracing::info!(drift_repaired, quarrels, "stopped; pods keep running");
         Ok(())
     }
-}
-
-impl Node {
-    async fn read(settings: &Settings) -> anyhow::Result<Self> {
-        let imds = Imds::new();
-        let (identity, facts) = read_metadata(&imds).await;
-        let (instance, instance_type) = (&identity.instance, &identity.instance_type);
-        tracing::info!(%instance, instance_type, region = identity.region, "starting");
-        let ec2 = Ec2Client::new(ec2_options(settings, &identity, &facts)?).await;
-        Ok(Self { imds, identity, facts, ec2, boot: boot_id()? })
-    }
-
-    /// Makes the pool from what the ledger, the kernel and this boot say.
-    async fn begin(&self, settings: &Settings) -> anyhow::Result<(Beginning, Ledger)> {
-        let pool_settings =
-            crate::translate::pool_settings(settings, &self.identity, self.boot.clone(), &self.ec2).await;
-        let (mut ledger, opened) = open_ledger(settings, &self.identity, &self.boot)?;
-        let beside = past::checkpoint(&settings.paths.backing_store)?;
-        let mut net = open_net()?;
-        let pods = sweep(&mut net)?;
-        let unmarked = net.unmarked_links().context("cannot list the node's veths")?;
-        let recovered = matches!(&opened, Opened::Recovered(found) if found.same_boot);
-        let past = Past {
-            opened,
-            beside: &beside,
-            kernel: Kernel { pods: &pods, unmarked: &unmarked },
-            clocks: Clocks { now: clock::now(), booted_unix_ns: clock::booted_unix_ns() },
-        };
-        let same_boot = recovered || past.of_this_boot();
-        let launched = start::parse_utc(&self.identity.pending_time);
-        let begun = start::begin(pool_settings, past, start::is_first_boot(clock::booted_at(), launched));
-        if begun.take_over.is_some() {
-            ledger.disown();
-        }
-        // From the snapshot on that founds this life's ledger, or goes on with the last one, the checkpoint is contained in it.
-        ledger.contains(beside.checkpoint().map(|file| &*file.mark));
-        match &begun.take_over {
-            Some(take) if !take.records.is_empty() => past::enter(take, &mut net, &own_plugin(settings)),
-            Some(_) | None if !same_boot => install::hide_conflist(&settings.paths.cni_conf_dir)?,
-            Some(_) | None => {}
-        }
-        Ok((begun, ledger))
-    }
-
-    fn host(&self, settings: &Settings, driver: &Handle) -> anyhow::Result<HostExecutor> {
-        let mtu = settings.network.eni_mtu;
-        let watch = Watch::open().context("cannot watch the host's networking")?;
-        let (net, imds) = (open_net()?, self.imds.clone());
-        Ok(HostExecutor::start(net, watch, driver.clone(), imds, mtu, Runtime::current())?)
-    }
-}
-
-/// Lists the pods' links, after deleting those whose DEL an earlier life of the daemon did not finish.
-fn sweep(net: &mut NodeNet) -> anyhow::Result<Vec<PodLink>> {
-    let pods = net.pods().context("cannot list pod links")?;
-    let left = pods.iter().filter(|pod| pod.doomed);
-    let doomed: Vec<Doomed> =
-        left.map(|p| Doomed { attachment: p.attachment.clone(), names: vec![p.name.clone()] }).collect();
-    for error in net.delete_pods(&doomed).into_iter().filter_map(Result::err) {
-        tracing::warn!(error = chain(&error), "a link left over from an earlier DEL cannot be deleted");
-    }
-    Ok(pods.into_iter().filter(|pod| !pod.doomed).collect())
-}
-
-fn open_net() -> anyhow::Result<NodeNet> {
-    NodeNet::open().context("cannot open the host's networking")
-}
-
-/// Metadata is needed to start and comes back by itself: wait for it, saying so.
-async fn read_metadata(imds: &Imds) -> (Identity, NodeFacts) {
-    loop {
-        match tokio::join!(imds.identity(), imds.node_facts()) {
-            (Ok(identity), Ok(facts)) => return (identity, facts),
-            (Err(error), _) | (_, Err(error)) => {
-                let error = error.chain();
-                tracing::error!(error, "cannot start yet");
-            }
-        }
-        tokio::time::sleep(START_PAUSE).await;
-    }
-}
-
-fn ec2_options(settings: &Settings, identity: &Identity, facts: &NodeFacts) -> anyhow::Result<Ec2Options> {
-    Ok(Ec2Options {
-        region: identity.region.clone(),
-        endpoint: settings.eni.ec2_endpoint.clone(),
-        timeout: settings.eni.ec2_timeout,
-        instance: identity.instance.clone(),
-        zone: identity.zone.clone(),
-        vpc: facts.vpc.clone(),
-        tags: TagSet {
-            instance: identity.instance.to_string(),
-            cluster: settings.eni.cluster_name.clone(),
-            additional: settings.eni.additional_tags.clone().into_iter().collect(),
-        },
-        token_salt: random_name()?.chars().take(20).collect(),
-    })
-}
-
-/// A name that nothing else has, of letters and digits.
-fn random_name() -> anyhow::Result<String> {
-    let path = "/proc/sys/kernel/random/uuid";
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    Ok(text.trim().chars().filter(|c| *c != '-').collect())
-}
-
-fn boot_id() -> anyhow::Result<BootId> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    Ok(BootId::new(text.trim()))
-}
-
-fn open_ledger(settings: &Settings, identity: &Identity, boot: &BootId) -> anyhow::Result<(Ledger, Opened)> {
-    let dir = &settings.paths.ledger_dir;
-    let (instance, boot) = (identity.instance.clone(), boot.clone());
-    let (cooldown, lineage) = (settings.eni.cooldown, random_name()?.into());
-    let who = podwire_ledger::Identity { instance, boot, cooldown, lineage };
-    let (ledger, opened) =
-        Ledger::open(dir, &who).with_context(|| format!("cannot open the ledger in {}", dir.display()))?;
-    tell_opened(&opened);
-    Ok((ledger, opened))
-}
-
-fn tell_opened(opened: &Opened) {
-    let lost = |what: &str, aside: &Aside| {
-        let where_to = if aside.is_in_place() {
-            "the disk takes no copy; it is set aside before another takes its place"
-        } else {
-            "it is set aside"
-        };
-        tracing::error!(path = %aside.path.display(), removed = ?aside.removed, "the ledger {what}; {where_to}, keep the file as evidence");
-    };
-    match opened {
-        Opened::Fresh => tracing::info!("no ledger yet"),
-        Opened::Recovered(found) => {
-            let (records, same_boot, truncated) =
-                (found.records.len(), found.same_boot, found.truncated_tail);
-            tracing::info!(records, same_boot, truncated, damaged = found.damaged, "ledger read");
-            if let Some(aside) = &found.aside {
-                lost("is damaged at its end", aside);
-            }
-        }
-        Opened::Foreign { instance, aside } => lost(&format!("belongs to instance {instance}"), aside),
-        Opened::Newer { format, aside } => lost(&format!("has format {format} of a later version"), aside),
-        Opened::Corrupt { reason, aside } => lost(&format!("cannot be read: {reason}"), aside),
-    }
-}
-
-async fn when_ready(ready: oneshot::Receiver<()>, settings: Settings) {
-    if ready.await.is_err() {
-        return;
-    }
-    tracing::info!("start-up: the first address is usable");
-    let mut told = String::new();
-    let settings = Arc::new(settings);
-    loop {
-        // On a thread of its own: it writes to the host's disk and waits for it, and pods must not.
-        let settings = Arc::clone(&settings);
-        let opened = tokio::task::spawn_blocking(move || open_the_node(&settings)).await;
-        let Err(error) = opened.map_err(anyhow::Error::new).flatten() else { return };
-        let error = format!("{error:#}");
-        if error != told {
-            tracing::error!(
-                error,
-                "the conflist cannot be installed; the node takes no pods; it is tried again"
-            );
-        }
-        told = error;
-        tokio::time::sleep(OPEN_AGAIN).await;
-    }
-}
-
-fn open_the_node(settings: &Settings) -> anyhow::Result<()> {
-    own_plugin(settings)()?;
-    let (conf_dir, bin_dir) = (&settings.paths.cni_conf_dir, &settings.paths.cni_bin_dir);
-    let brought = own_directory().map_or(Ok(()), |beside| install::install_missing(&beside, bin_dir));
-    let plugin = install::PluginSettings {
-        veth_prefix: settings.network.veth_prefix.clone(),
-        mtu: settings.network.pod_mtu,
-        log_file: settings.observe.plugin_log.to_text(),
-        log_level: settings.observe.plugin_log_level.as_str().to_owned(),
-        deadlines: settings.deadlines,
-    };
-    match (install::write_conflist(conf_dir, bin_dir, &plugin), brought) {
-        (Ok(_), Ok(())) => Ok(()),
-        (Ok(_), Err(error)) => {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "not all plugins that the image brings are on the node"
-            );
-            Ok(())
-        }
-        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
-    }
-}
-
-/// Puts the plugin that lies beside this program into the runtime's directory.
-fn own_plugin(settings: &Settings) -> impl Fn() -> anyhow::Result<()> {
-    let into = settings.paths.cni_bin_dir.clone();
-    move || own_directory().map_or(Ok(()), |beside| install::install_plugin(&beside, &into))
-}
-
-fn own_directory() -> Option<PathBuf> {
-    std::fs::read_link("/proc/self/exe").ok()?.parent().map(Path::to_path_buf)
 }
 
 /// Tells the plugin's STATUS when this daemon was last alive.

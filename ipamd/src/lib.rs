@@ -3,6 +3,7 @@
 //! Nothing here decides about addresses; that is the pool's business. What is here touches the world, thinly.
 
 pub mod adopted;
+mod bootstrap;
 pub mod clock;
 pub mod complaints;
 pub mod daemon;
@@ -14,6 +15,7 @@ pub mod logging;
 pub mod look;
 mod memory;
 pub mod node;
+mod opening;
 pub mod past;
 pub mod pending;
 pub mod recheck;
