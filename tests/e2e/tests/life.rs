@@ -166,9 +166,9 @@ fn status_stays_yes_while_a_node_without_pods_restarts() {
             let next = || Daemon::start(&node, &binaries, &[Mode::Secondary.setting()]);
             let old = std::mem::replace(&mut daemon, next()?);
             if is_crash {
-                old.kill()?
+                old.kill()?;
             } else {
-                drop(old.stop(PATIENCE)?)
+                old.stop(PATIENCE)?;
             }
             daemon.wait_ready(READY)?;
             wait_for(READY, "a usable address", || Ok((ask(status_of(&node)).free > 0).then_some(())))
@@ -195,7 +195,7 @@ fn ledger_elsewhere_cuts_plugin_and_daemon_not_apart() {
     let pods = worker.add_pods("pod", 2).expect("pods");
     worker.daemon.stop(PATIENCE).expect("a graceful stop");
     let conf = runtime::netconf(&worker.node, "1.1.0", None).expect("a conflist").to_string();
-    let plugin = std::path::Path::new("/opt/cni/bin/aws-cni");
+    let plugin = Path::new("/opt/cni/bin/aws-cni");
     let env = [("CNI_COMMAND", "STATUS"), ("CNI_PATH", "/opt/cni/bin")];
     let status = runtime::execute_raw(&worker.node, plugin, &env, conf.as_bytes()).expect("runs");
     status.result().expect("STATUS while the daemon is restarted");
