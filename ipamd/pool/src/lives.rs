@@ -127,8 +127,9 @@ impl Pool {
         }
         let hopeless = eni.retry.tries() >= ATTACH_TRIES;
         match failure.class {
+            // Not the gate of Create: the next create works and would open it, and make the next ENI for nothing.
             FailureClass::Denied | FailureClass::QuotaExceeded => {
-                self.gates.action(Action::Create).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                self.gates.action(Action::Attach).fail(now, failure.class, cause.clone(), &mut self.jitter);
                 self.mark_leaving(slot);
             }
             FailureClass::LimitExceeded => {
@@ -147,12 +148,9 @@ impl Pool {
                 }
                 self.doubt(slot, now, now);
                 if hopeless {
-                    self.gates.action(Action::Create).fail(
-                        now,
-                        failure.class,
-                        cause.clone(),
-                        &mut self.jitter,
-                    );
+                    // Whatever the class: what did not pass in so many tries will not in seconds.
+                    let gate = self.gates.action(Action::Attach);
+                    gate.fail(now, FailureClass::Invalid, cause.clone(), &mut self.jitter);
                     self.mark_leaving(slot);
                 }
             }

@@ -9,9 +9,8 @@ use ipnetwork::IpNetwork;
 use podwire_pool::settings::{LEAK_PROOF, LeakPolicy, Limits, Mode, Share, SubnetPolicy, Warm};
 use podwire_pool::{
     Answer, AttachmentId, BootId, DeviceIndex, Ec2Answer, Ec2Call, Ec2Failure, Effect, EniId, FailureClass,
-    GroupId, GrowBy, HostChange, Input, InstanceId, Mac, NetworkCard, ObservedEni, ObservedSubnet, OpId,
-    PodRef, Pool, Record, RequestId, Revision, SandboxKey, Settings, Snapshot, SnapshotSource, SubnetId,
-    Time,
+    GroupId, GrowBy, HostChange, Input, InstanceId, Mac, NetworkCard, ObservedEni, ObservedSubnet, PodRef,
+    Pool, Record, RequestId, Revision, SandboxKey, Settings, SubnetId, Time,
 };
 
 /// A t3.small: 3 ENIs with 4 addresses each.
@@ -109,6 +108,8 @@ pub(crate) struct Bench {
     pub(crate) dry: BTreeSet<SubnetId>,
     /// What fails however often it is tried, by a word in the call's or change's debug text.
     pub(crate) broken: Option<&'static str>,
+    /// As what EC2's part of that fails.
+    pub(crate) broken_as: FailureClass,
 }
 
 impl Bench {
@@ -152,6 +153,7 @@ impl Bench {
             dry: BTreeSet::new(),
             dead: BTreeSet::new(),
             broken: None,
+            broken_as: FailureClass::Busy,
         }
     }
 
@@ -211,20 +213,6 @@ impl Bench {
 
     pub(crate) fn answer(&self, request: u64) -> Option<Answer> {
         self.answers.get(&request).cloned()
-    }
-
-    pub(crate) fn see_metadata(&mut self) {
-        let enis =
-            self.enis.values().map(|e| ObservedEni { tags: None, kind: None, attachment: None, ..e.clone() });
-        let enis = enis.filter(|e| e.attached).collect();
-        let (source, as_of) = (SnapshotSource::Metadata, OpId(u64::MAX));
-        self.input(Input::Observed(Snapshot { source, as_of, enis }));
-    }
-
-    pub(crate) fn describe(&mut self) {
-        let enis = self.enis.values().cloned().collect();
-        let (source, as_of) = (SnapshotSource::Describe, OpId(u64::MAX));
-        self.input(Input::Observed(Snapshot { source, as_of, enis }));
     }
 
     pub(crate) fn add(&mut self, request: u64, name: &str) {
@@ -352,7 +340,7 @@ impl Bench {
     /// What a test told to fail.
     fn failure_of(&mut self, call: &Ec2Call) -> Option<Ec2Failure> {
         if self.fails(call) {
-            let class = FailureClass::Busy;
+            let class = self.broken_as;
             return Some(Ec2Failure { class, code: "Broken".into(), message: "as told".into() });
         }
         if !matches!(call, Ec2Call::Describe { .. }) && !self.failures.is_empty() {

@@ -22,6 +22,7 @@ mod leaks;
 mod metadata;
 mod ownership;
 mod recovery;
+mod refusals;
 mod requests;
 mod restarts;
 mod scarcity;

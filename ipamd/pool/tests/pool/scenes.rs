@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use podwire_pool::{Answer, Ec2Call, EniId};
+use podwire_pool::{Answer, Ec2Call, EniId, Input, ObservedEni, OpId, Snapshot, SnapshotSource};
 
 use crate::bench::{Bench, settings};
 
@@ -45,5 +45,21 @@ pub(crate) fn address(bench: &Bench, request: u64) -> IpAddr {
     match bench.answer(request) {
         Some(Answer::Allocated { addresses, .. }) => addresses[0],
         other => panic!("no address for request {request}: {other:?}"),
+    }
+}
+
+impl Bench {
+    pub(crate) fn see_metadata(&mut self) {
+        let enis =
+            self.enis.values().map(|e| ObservedEni { tags: None, kind: None, attachment: None, ..e.clone() });
+        let enis = enis.filter(|e| e.attached).collect();
+        let (source, as_of) = (SnapshotSource::Metadata, OpId(u64::MAX));
+        self.input(Input::Observed(Snapshot { source, as_of, enis }));
+    }
+
+    pub(crate) fn describe(&mut self) {
+        let enis = self.enis.values().cloned().collect();
+        let (source, as_of) = (SnapshotSource::Describe, OpId(u64::MAX));
+        self.input(Input::Observed(Snapshot { source, as_of, enis }));
     }
 }
