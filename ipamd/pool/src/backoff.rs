@@ -159,9 +159,9 @@ impl Backoff {
         self.cause = Some(cause);
     }
 
-    /// Nothing went wrong, but it is too early.
+    /// Not before then either; a longer wait stands.
     pub(crate) fn pause(&mut self, until: Time) {
-        self.until = Some(until);
+        self.until = Some(self.until.map_or(until, |before| before.max(until)));
     }
 
     /// It worked: forget.

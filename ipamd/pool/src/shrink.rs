@@ -112,7 +112,8 @@ impl Pool {
         slots.into_iter().map(|(_, _, _, slot)| slot).collect()
     }
 
-    /// Unassigns idle blocks of one ENI, the longest idle ones, as far as the surplus goes.
+    /// Unassigns idle blocks of one ENI, the longest idle ones, as far as the surplus goes: prefixes or single addresses,
+    /// because EC2 takes one kind in a call. What is left of the surplus goes another time.
     fn unassign_some(&mut self, now: Time, slot: Slot, surplus: &mut Surplus) -> bool {
         let Some(eni) = self.ledger.eni(slot) else { return false };
         let ready = eni.configured && eni.ec2_op.is_none() && eni.doubt.is_none() && eni.missing.is_none();
@@ -126,7 +127,7 @@ impl Pool {
                 (b.idle() || careless) && b.state == BlockState::Ready
             });
             let left = if *size > 1 { &mut surplus.prefixes } else { &mut surplus.singles };
-            if idle && *left > 0 {
+            if idle && *left > 0 && nets.first().is_none_or(|first| first.prefix() == net.prefix()) {
                 *left -= 1;
                 nets.push(*net);
             }
@@ -165,17 +166,17 @@ impl Pool {
         }
     }
 
-    /// Blocks whose unassignment has an unknown outcome: EC2 is asked again until it is known.
+    /// Blocks whose unassignment has an unknown outcome: EC2 is asked again until it is known, for one kind at a time.
     pub(crate) fn unassign_again(&mut self, now: Time, slot: Slot) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        let idle = eni.stuck.is_empty() || eni.missing.is_some();
-        if idle || self.closed(Action::Unassign, Urgency::GiveBack, now).is_some() {
+        let Some(first) = eni.stuck.first().copied().filter(|_| eni.missing.is_none()) else { return };
+        if self.closed(Action::Unassign, Urgency::GiveBack, now).is_some() {
             return;
         }
-        let nets: Vec<IpNetwork> = eni.stuck.iter().copied().collect();
-        if let Some(eni) = self.ledger.eni_mut(slot) {
-            eni.stuck.clear();
-        }
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        let same = |net: &IpNetwork| net.prefix() == first.prefix();
+        let nets = eni.stuck.iter().copied().filter(same).collect();
+        eni.stuck.retain(|net| !same(net));
         self.unassign(now, slot, nets);
     }
 

@@ -130,6 +130,10 @@ impl Ec2 {
                 let nets = self.grant_on(eni, *by)?;
                 Ok(Ec2Answer::Assigned(nets))
             }
+            // EC2 takes addresses or prefixes, not both.
+            Ec2Call::Unassign { nets, .. } if nets.iter().any(|net| net.prefix() != nets[0].prefix()) => {
+                Err(FailureClass::Invalid)
+            }
             Ec2Call::Unassign { eni, nets } => {
                 let eni = self.enis.get_mut(eni).ok_or(FailureClass::NotFound)?;
                 eni.seen.addresses.retain(|ip| !nets.contains(&IpNetwork::from(*ip)));

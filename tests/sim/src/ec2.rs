@@ -202,15 +202,6 @@ impl Ec2 {
         self.enis.values().filter(card).filter(|e| e.shown_place(self.clock).is_some()).count()
     }
 
-    fn lowest_device(&self) -> Option<DeviceIndex> {
-        if self.attached() >= self.most_enis {
-            return None;
-        }
-        let taken: BTreeSet<u32> =
-            self.enis.values().filter_map(|e| e.shown_place(self.clock).map(|(_, d)| d.0)).collect();
-        (1..).find(|d| !taken.contains(d)).map(DeviceIndex)
-    }
-
     /// The ENI that truly carries a pod address, where one does and is attached here.
     #[must_use]
     pub fn carrier(&self, ip: IpAddr) -> Option<&TrueEni> {
@@ -367,7 +358,9 @@ impl Ec2 {
                 known.seen.prefixes.contains(net)
             }
         };
-        if !nets.iter().all(present) {
+        // *Source*: EC2 API reference, UnassignPrivateIpAddresses: addresses or prefixes, not both.
+        let mixed = nets.iter().any(|net| net.prefix() != nets[0].prefix());
+        if mixed || !nets.iter().all(present) {
             return Err(FailureClass::Invalid);
         }
         known.seen.singles.retain(|ip| !nets.contains(&IpNetwork::from(*ip)));

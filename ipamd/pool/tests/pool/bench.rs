@@ -351,6 +351,13 @@ impl Bench {
                 return Some(Ec2Failure { class, code: "Told".into(), message: "to fail".into() });
             }
         }
+        // *Source*: EC2 API reference, UnassignPrivateIpAddresses: addresses or prefixes, not both.
+        if let Ec2Call::Unassign { nets, .. } = call
+            && nets.iter().any(|net| net.prefix() != nets[0].prefix())
+        {
+            let class = FailureClass::Invalid;
+            return Some(Ec2Failure { class, code: "Mixed".into(), message: "one kind at a time".into() });
+        }
         let subnet = match call {
             Ec2Call::Assign { eni, .. } => &self.enis[eni].subnet,
             Ec2Call::Create { subnet, .. } => subnet,

@@ -166,3 +166,32 @@ fn give_back_that_the_disk_holds_is_not_sent_by_a_stopping_daemon() {
     let going = |row: &podwire_pool::AddressRow| row.state == podwire_pool::AddressState::Unassigning;
     assert!(!bench.pool.rows().iter().any(going), "{:?}", bench.pool.rows());
 }
+
+/// A node whose subnet had no /28 for a while holds prefixes and single addresses on one ENI. EC2 takes one kind in a call,
+/// so they go in two, none of which fails; only the reserve is left.
+#[test]
+fn prefix_and_single_addresses_go_back_in_two_calls() {
+    let mut settings = settings();
+    settings.mode = Mode::Prefix;
+    settings.limits = Limits { enis: 2, ipv4_per_eni: 20 };
+    let mut bench = Bench::new(settings);
+    bench.see_metadata();
+    bench.run();
+    for n in 1..=40 {
+        bench.fragmented = n > 32;
+        bench.add(n, &format!("pod-{n}"));
+        bench.run();
+    }
+    let own = bench.enis.values().next().unwrap();
+    assert!(own.prefixes.len() > 1 && own.addresses.len() >= 8, "{own:?}");
+    for n in 1..=40 {
+        bench.del(100 + n, &format!("pod-{n}"));
+    }
+    bench.pass(600_000);
+    let unassigns: Vec<_> =
+        bench.all_calls.iter().filter(|call| matches!(call, Ec2Call::Unassign { .. })).collect();
+    assert!(unassigns.len() <= 4, "{unassigns:?}");
+    let own = bench.enis.values().next().unwrap();
+    assert!(own.prefixes.len() + own.addresses.len() <= 2, "{own:?}");
+    assert!(!bench.causes.iter().any(|c| matches!(c, podwire_pool::Cause::Ec2 { .. })), "{:?}", bench.causes);
+}

@@ -1,9 +1,12 @@
 //! What others do in the account (testing.md A8).
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use podwire_pool::{AttachmentId, Ec2Answer, EniId, FailureClass, GroupId, GrowBy, InstanceId, NetworkCard};
+use podwire_pool::{
+    AttachmentId, DeviceIndex, Ec2Answer, EniId, FailureClass, GroupId, GrowBy, InstanceId, NetworkCard,
+};
 
 use super::{Ec2, TrueEni};
 use crate::world::Tampering;
@@ -35,6 +38,15 @@ impl Ec2 {
             }
         }
         Some(id)
+    }
+
+    fn lowest_device(&self) -> Option<DeviceIndex> {
+        if self.attached() >= self.most_enis {
+            return None;
+        }
+        let taken: BTreeSet<u32> =
+            self.enis.values().filter_map(|e| e.shown_place(self.clock).map(|(_, d)| d.0)).collect();
+        (1..).find(|d| !taken.contains(d)).map(DeviceIndex)
     }
 
     /// Whether an ENI is somebody else's and ours to use until it is tagged as ours.
