@@ -101,6 +101,8 @@ struct Part {
     rate: u64,
     /// The same as far as it is fair when everybody calls.
     fair: u64,
+    /// The same where a pod waits and EC2 has not throttled: however many share the account, few of them are busy.
+    least: u64,
 }
 
 impl Part {
@@ -108,11 +110,12 @@ impl Part {
         let (burst, rate) = bucket(action);
         let percent = u64::from(share.percent.clamp(1, 100));
         let (burst, rate) = (burst * CALL * percent / 100, (rate * percent / 100).max(1));
+        let least = (rate / ASSUMED_NODES).max(1);
         match share.nodes.map(u64::from).filter(|nodes| *nodes > 0) {
-            None => Self { capacity: burst.max(CALL), rate, fair: (rate / ASSUMED_NODES).max(1) },
+            None => Self { capacity: burst.max(CALL), rate, fair: least, least },
             Some(nodes) => {
                 let fair = (rate / nodes).max(1);
-                Self { capacity: (burst / nodes).max(QUIET_CALLS * CALL), rate: fair, fair }
+                Self { capacity: (burst / nodes).max(QUIET_CALLS * CALL), rate: fair, fair, least }
             }
         }
     }
@@ -123,10 +126,15 @@ impl Limiter {
         Self { level: part.capacity, at: now, rate: part.rate, strikes: 0, closed: None, throttled: None }
     }
 
-    /// The level by now.
-    fn level(&self, part: Part, now: Time) -> u64 {
+    /// The level by now, when so much comes in a millisecond.
+    fn level(&self, part: Part, rate: u64, now: Time) -> u64 {
         let passed = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
-        self.level.saturating_add(passed.saturating_mul(self.rate)).min(part.capacity)
+        self.level.saturating_add(passed.saturating_mul(rate)).min(part.capacity)
+    }
+
+    /// The pace of calls: the fair part, and no less than `least` for what is urgent as long as EC2 takes it.
+    fn pace(&self, part: Part, low: bool) -> u64 {
+        if low || self.throttled.is_some() { self.rate.max(1) } else { self.rate.max(part.least) }
     }
 
     fn is_calm(&self, now: Time) -> bool {
@@ -134,12 +142,13 @@ impl Limiter {
     }
 
     /// When a call may be made; `now` or earlier: at once.
-    fn opens(&self, part: Part, now: Time) -> Time {
+    fn opens(&self, part: Part, low: bool, now: Time) -> Time {
         if self.is_calm(now) && self.throttled.is_some() {
             return now;
         }
-        let missing = CALL.saturating_sub(self.level(part, now));
-        let filled = now.after(Duration::from_millis(missing.div_ceil(self.rate.max(1))));
+        let pace = self.pace(part, low);
+        let missing = CALL.saturating_sub(self.level(part, pace, now));
+        let filled = now.after(Duration::from_millis(missing.div_ceil(pace)));
         self.closed.map_or(filled, |closed| closed.max(filled))
     }
 
@@ -147,13 +156,13 @@ impl Limiter {
         if self.is_calm(now) && self.throttled.is_some() {
             *self = Self::full(part, now);
         }
-        self.level = self.level(part, now).saturating_sub(CALL);
+        self.level = self.level(part, self.rate, now).saturating_sub(CALL);
         self.at = now;
     }
 
     /// Additive increase: a fair part more.
     fn worked(&mut self, part: Part, now: Time) {
-        self.level = self.level(part, now);
+        self.level = self.level(part, self.rate, now);
         self.at = now;
         self.strikes = 0;
         self.closed = None;
@@ -267,7 +276,7 @@ impl Budget {
         }
         let throttled = || Cause::Throttled { action: action.name() };
         if let Some(limiter) = self.limiters.get(&action) {
-            let opens = limiter.opens(Part::of(self.share, action), now);
+            let opens = limiter.opens(Part::of(self.share, action), low, now);
             if opens > now {
                 let cause = if limiter.strikes > 0 { throttled() } else { paced() };
                 return Some((opens, cause));
@@ -312,7 +321,9 @@ impl Budget {
     /// The next moment at which something may be made that may not now.
     pub(crate) fn next_deadline(&self, now: Time) -> Option<Time> {
         let begin = self.begin.map(|b| [b.change, b.low, b.read]).into_iter().flatten();
-        let opens = self.limiters.iter().map(|(action, l)| l.opens(Part::of(self.share, *action), now));
+        let opens = self.limiters.iter().flat_map(|(action, limiter)| {
+            [false, true].map(|low| limiter.opens(Part::of(self.share, *action), low, now))
+        });
         begin.chain(opens).chain(self.rests(now)).filter(|at| *at > now).min()
     }
 }

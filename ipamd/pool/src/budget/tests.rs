@@ -92,6 +92,30 @@ fn bucket_is_divided_among_the_nodes() {
     assert_eq!((alone.capacity, alone.rate, alone.fair), (burst * CALL, rate, rate / ASSUMED_NODES));
 }
 
+/// One busy node of 5,000, and EC2 is idle: what pods wait for is not put off for a quarter of an hour; what nobody waits for
+/// keeps to the fair part.
+#[test]
+fn busy_node_of_many_is_not_paced_to_a_standstill() {
+    for (urgency, most) in
+        [(Urgency::Waiting, 120_000), (Urgency::Minimum, 120_000), (Urgency::Warm, u64::MAX)]
+    {
+        let mut budget = Budget::new(known(5_000));
+        let mut now = at(0);
+        for _ in 0..20 {
+            while let Some((until, _)) = budget.closed(Action::Create, urgency, now) {
+                assert_eq!(budget.next_deadline(now).map(|next| next <= until), Some(true));
+                now = until;
+            }
+            budget.take(Action::Create, now);
+            now = now.after(Duration::from_millis(500));
+            budget.worked(Action::Create, now);
+        }
+        let took = now.since(at(0)).as_millis();
+        assert!(took <= u128::from(most), "{urgency:?}: {took} ms");
+        assert!(urgency < Urgency::Warm || took > 600_000, "{urgency:?}: {took} ms");
+    }
+}
+
 #[test]
 fn two_hundred_starts_are_spread_over_what_the_bucket_refills() {
     let mut first: Vec<u64> = (0..200)
@@ -174,7 +198,7 @@ proptest! {
         let (mut budget, mut jitter) = (Budget::new(share), Jitter::new(seed));
         budget.begin(at(0), &mut jitter);
         let part = Part::of(share, Action::Assign);
-        let most_rate = part.rate.max(part.fair * 20);
+        let most_rate = part.rate.max(part.fair * 20).max(part.least);
         let (mut now, mut made, mut begun) = (at(0), 0u64, at(0));
         for (pause, throttled) in answers {
             now = now.after(Duration::from_millis(pause));
