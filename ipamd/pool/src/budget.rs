@@ -148,7 +148,11 @@ impl Limiter {
         }
         let pace = self.pace(part, low);
         let missing = CALL.saturating_sub(self.level(part, pace, now));
-        let filled = now.after(Duration::from_millis(missing.div_ceil(pace)));
+        let mut filled = now.after(Duration::from_millis(missing.div_ceil(pace)));
+        if self.strikes > 0 {
+            // The pace is next to nothing by now, and a call without an answer gives nothing back.
+            filled = filled.min(self.at.after(LONGEST_WINDOW));
+        }
         self.closed.map_or(filled, |closed| closed.max(filled))
     }
 

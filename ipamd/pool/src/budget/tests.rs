@@ -168,6 +168,30 @@ fn low_urgency_rests_while_any_action_is_throttled() {
     }
 }
 
+/// However many throttles came before: a call that gets no answer, which tells nothing of the budget, closes its action no
+/// longer than the longest window.
+#[test]
+fn unanswered_call_after_throttles_closes_no_longer_than_a_window() {
+    for share in [Share::default(), known(200), known(5_000)] {
+        for strikes in 1..20 {
+            let (mut budget, mut jitter) = (Budget::new(share), Jitter::new(3));
+            let mut now = at(0);
+            for _ in 0..strikes {
+                budget.take(Action::Assign, now);
+                budget.throttled(Action::Assign, now, &mut jitter);
+                now = budget.closed(Action::Assign, Urgency::Waiting, now).unwrap().0;
+            }
+            budget.take(Action::Assign, now);
+            let asked = now;
+            if let Some((until, _)) = budget.closed(Action::Assign, Urgency::Waiting, asked) {
+                let wait = until.since(asked);
+                assert!(wait <= LONGEST_WINDOW, "{share:?}, {strikes} strikes: {wait:?}");
+                assert_eq!(budget.closed(Action::Assign, Urgency::Waiting, until), None);
+            }
+        }
+    }
+}
+
 #[test]
 fn throttle_is_forgotten_after_a_calm_time() {
     let mut budget = Budget::new(Share::default());
