@@ -121,7 +121,7 @@ impl Pool {
         let present = count(carrying.count()).saturating_mul(self.places()).saturating_mul(unit);
         let more = self.most_enis(self.now).saturating_sub(self.enis_taken());
         let possible = present.saturating_add(more.saturating_mul(self.places()).saturating_mul(unit));
-        possible.min(self.settings.max_pods)
+        possible.min(self.settings.max_pods.max(self.ledger.sandbox_count()))
     }
 
     /// What growth is for, and how badly it is wanted.

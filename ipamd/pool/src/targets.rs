@@ -47,10 +47,11 @@ pub(crate) struct Verdict {
 }
 
 /// Addresses the node may hold at once: what pods can use, and a quarter more while as much is resting, so that a
-/// quarter of the pods can be replaced within one cooldown. *Source*: the quarter is our choice; pain-points E60 (20
-/// pods must not hold 240 addresses).
-pub(crate) fn ceiling(settings: &Settings, resting: u32) -> u32 {
-    settings.max_pods.saturating_add(resting.min(settings.max_pods.div_ceil(4)))
+/// quarter of the pods can be replaced within one cooldown. A pod that waits proves that kubelet runs it, whatever we were
+/// told of max-pods. *Source*: the quarter is our choice; pain-points E60 (20 pods must not hold 240 addresses).
+pub(crate) fn ceiling(settings: &Settings, census: &Census) -> u32 {
+    let pods = settings.max_pods.max(census.held.saturating_add(census.waiting));
+    pods.saturating_add(census.resting.min(pods.div_ceil(4)))
 }
 
 /// Compares what is with what should be.
@@ -130,10 +131,11 @@ fn demand_driven(settings: &Settings, census: &Census) -> Verdict {
 
 /// How many more the ceiling allows.
 fn below_ceiling(settings: &Settings, census: &Census) -> u32 {
-    ceiling(settings, census.resting).saturating_sub(census.total).saturating_sub(census.coming)
+    ceiling(settings, census).saturating_sub(census.total).saturating_sub(census.coming)
 }
 
-/// What waits beyond what is or will be free: wanted whatever the targets say (design D9).
+/// What waits beyond what is or will be free: wanted whatever the targets and max-pods say (design D9), unless what rests
+/// will serve it.
 fn starved(settings: &Settings, census: &Census) -> u32 {
     let have = census.free.saturating_add(census.coming);
     census.waiting.saturating_sub(have).min(below_ceiling(settings, census))

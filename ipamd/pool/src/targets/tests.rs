@@ -353,7 +353,7 @@ fn judge(settings: &Settings, census: &Census) {
     assert!(is.short == 0 || is.over + is.over_prefixes + is.over_eni == 0, "{census:?}: {is:?}");
     assert!(is.over <= census.free, "{census:?}: {is:?}");
     if matches!(settings.warm, Warm::DemandDriven) {
-        let ceiling = ceiling(settings, census.resting);
+        let ceiling = ceiling(settings, census);
         assert!(is.short == 0 || census.total + is.short <= ceiling, "{census:?}: {is:?}");
     }
     let less = Census { free: census.free - is.over, total: census.total - is.over, ..*census };

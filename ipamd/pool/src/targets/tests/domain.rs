@@ -168,8 +168,10 @@ fn demand_is_met_within_quota_and_never_beyond_it() {
                                 };
                                 let is = verdict(&settings, &census);
                                 let case = format!("{settings:?} {census:?}: {is:?}");
-                                let room = ceiling(&settings, resting).saturating_sub(total);
+                                let room = ceiling(&settings, &census).saturating_sub(total);
                                 let unmet = waiting.saturating_sub(free);
+                                let starves = waiting > free + resting;
+                                assert!(is.short > 0 || !starves, "kubelet runs more than max-pods: {case}");
                                 assert!(is.short >= unmet.min(room), "demand is unmet: {case}");
                                 if settings.warm == Warm::DemandDriven {
                                     assert!(is.short + is.ahead <= room, "beyond the ceiling: {case}");
