@@ -154,7 +154,9 @@ impl Pool {
         if let Growth::Waiting(_, Cause::SubnetFloor { .. }) = &self.growth {
             self.doubt_floor();
         }
-        if let Some(until) = self.demand.gathers(now, self.settings.gather) {
+        // Pods that come when their burst is over begin the next one; those before them have waited long enough.
+        let over = matches!(self.growth, Growth::Gathering(until) if until <= now);
+        if !over && let Some(until) = self.demand.gathers(now, self.settings.gather) {
             return Growth::Gathering(until);
         }
         if want.urgency != Urgency::Waiting && self.look_at_subnets(now, false, want.urgency, out) {

@@ -103,6 +103,28 @@ fn endless_burst_is_cut_after_five_gaps() {
     }
 }
 
+/// The timer that ends a burst is late, and a pod comes before it, at the burst's end or after: that one ends the burst just
+/// so, and waits for nobody itself.
+#[test]
+fn pod_that_comes_before_a_late_timer_does_not_begin_the_burst_anew() {
+    for late in [0, 1, 15] {
+        let mut bench = Bench::new(m5_large(Mode::SecondaryIp, 29));
+        bench.see_metadata();
+        bench.pass(1_000);
+        bench.add(1, "pod-1");
+        bench.run();
+        let before = bench.all_calls.len();
+        for n in 2..=8 {
+            bench.add(n, &format!("pod-{n}"));
+            bench.run();
+            assert_eq!(bench.all_calls.len(), before, "pod {n}");
+            bench.now = bench.now.after(Duration::from_millis(if n < 8 { 14 } else { 16 + late }));
+        }
+        bench.add(9, "pod-9");
+        assert_eq!(bench.all_calls.len(), before + 1, "{late} ms late: {:?}", bench.all_calls);
+    }
+}
+
 /// A node that is being filled asks for its next pods together with its first; one that was full for long does not.
 #[test]
 fn first_pods_of_a_node_are_asked_for_ahead() {
