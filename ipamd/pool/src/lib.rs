@@ -27,6 +27,7 @@ mod invariants;
 mod jitter;
 mod journal;
 mod leaks;
+mod leaving;
 mod ledger;
 mod lives;
 mod machine;

@@ -1,0 +1,145 @@
+//! ENIs going: detach and delete, and what is refused of it.
+
+use std::time::Duration;
+
+use crate::backoff::{Action, cause_of};
+use crate::budget::Urgency;
+use crate::effect::{Ec2Call, Effect};
+use crate::eni::{Exit, Role, Slot, Stage};
+use crate::ids::DeviceIndex;
+use crate::input::{Ec2Failure, FailureClass};
+use crate::journal::Then;
+use crate::machine::Pool;
+use crate::ops::About;
+use crate::planted::Bug;
+use crate::record::Record;
+use crate::time::Time;
+
+/// How long a detached ENI needs until it can be deleted. *Source*: design §7 (EC2 model: 2 to 3 s).
+const DETACH_TAKES: Duration = Duration::from_secs(3);
+/// Busy deletes before the attachment is looked at again. *Source*: our choice.
+const DELETE_TRIES: u32 = 5;
+
+impl Pool {
+    /// Decides that an ENI leaves, once nothing on it is in use or cools; nothing is done before that is on disk. False
+    /// when it stays, for now at least.
+    pub(crate) fn mark_leaving(&mut self, slot: Slot) -> bool {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return false };
+        if !eni.staying() || eni.role != Role::Secondary || !eni.counts.idle() {
+            return false;
+        }
+        if !eni.confirmed && eni.stage == Stage::Attached {
+            self.describing.want(self.now);
+            return false;
+        }
+        eni.stage = Stage::Leaving(Exit::Marked);
+        if !eni.ever_attached {
+            // No place of its own: after a crash nobody must take the host's device at that place for this ENI's.
+            eni.device = DeviceIndex(0);
+        }
+        eni.retry.clear();
+        eni.host_retry.clear();
+        let record = eni.record();
+        self.journal.note(Record::Eni(record));
+        self.journal.then(Then::Leave(slot));
+        true
+    }
+
+    /// That is on disk.
+    pub(crate) fn may_leave(&mut self, slot: Slot) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        if eni.stage == Stage::Leaving(Exit::Marked) {
+            eni.stage = Stage::Leaving(if eni.ever_attached { Exit::Unhost } else { Exit::Delete });
+        }
+    }
+
+    pub(crate) fn detach(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let cordoned = self.cordoned && !self.planted(Bug::DetachesCordoned);
+        if cordoned || eni.host_op.is_some() || self.closed(Action::Detach, Urgency::GiveBack, now).is_some()
+        {
+            return;
+        }
+        let id = eni.id.clone();
+        if let Some(attachment) = eni.attachment.clone() {
+            let call = Ec2Call::Detach { eni: id, attachment };
+            self.call(now, slot, About::Detach { slot }, call, out);
+        } else {
+            self.doubt(slot, now, now);
+            if let Some(eni) = self.ledger.eni_mut(slot) {
+                eni.retry.pause(now.after(DETACH_TAKES));
+            }
+        }
+    }
+
+    pub(crate) fn delete(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        if self.closed(Action::Delete, Urgency::GiveBack, now).is_some() {
+            return;
+        }
+        let call = Ec2Call::Delete { eni: eni.id.clone() };
+        self.call(now, slot, About::Delete { slot }, call, out);
+    }
+
+    /// EC2 detaches it.
+    pub(crate) fn detached(&mut self, now: Time, slot: Slot) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.attachment = None;
+        eni.stage = Stage::Leaving(Exit::Delete);
+        eni.retry.clear();
+        eni.retry.pause(now.after(DETACH_TAKES));
+        self.gates.action(Action::Detach).clear();
+    }
+
+    /// A detach or a delete failed.
+    pub(crate) fn exit_failed(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        action: Action,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        let cause = cause_of(action, failure, None);
+        match failure.class {
+            FailureClass::NotFound if action == Action::Detach => {
+                eni.attachment = None;
+                eni.stage = Stage::Leaving(Exit::Delete);
+                return;
+            }
+            FailureClass::Throttled => {}
+            FailureClass::Denied => {
+                self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
+            }
+            FailureClass::NotFound
+            | FailureClass::Busy
+            | FailureClass::Invalid
+            | FailureClass::Unknown
+            | FailureClass::LimitExceeded
+            | FailureClass::QuotaExceeded
+            | FailureClass::SubnetExhausted
+            | FailureClass::SubnetFragmented => {
+                eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                let unclear = matches!(failure.class, FailureClass::Unknown | FailureClass::NotFound);
+                if unclear || eni.retry.tries() >= DELETE_TRIES {
+                    // A Describe tells whether it is gone, or still attached.
+                    self.doubt(slot, now, now);
+                }
+            }
+        }
+        if failure.class != FailureClass::Busy {
+            self.complain(cause, out);
+        }
+    }
+
+    /// It does not exist any more.
+    pub(crate) fn eni_gone(&mut self, now: Time, slot: Slot) {
+        let Some(eni) = self.ledger.eni(slot) else { return };
+        let id = eni.id.clone();
+        self.journal.note(Record::EniGone { eni: id.clone() });
+        self.settle_all(&id);
+        self.describing.lately_gone.insert(id, now);
+        self.ledger.remove_eni(slot);
+    }
+}
