@@ -102,11 +102,17 @@ impl Pool {
 
     /// ENIs that take a place, or are about to.
     fn enis_taken(&self) -> u32 {
-        let known = self
-            .ledger
-            .enis()
-            .filter(|(_, e)| e.card == NetworkCard(0) && e.stage != Stage::Leaving(Exit::Delete));
+        let known =
+            self.ledger.enis().filter(|(_, e)| e.card == NetworkCard(0) && (e.staying() || e.occupies()));
         count(known.count()).saturating_add(u32::from(self.ops.creating()))
+    }
+
+    /// Whether an ENI on its way out will leave a place.
+    fn place_comes(&self, now: Time) -> bool {
+        let leaving = |e: &Eni| e.card == NetworkCard(0) && !e.staying() && e.occupies();
+        let moves = |e: &Eni| !self.cordoned || e.stage == Stage::Leaving(Exit::Delete);
+        let comes = self.ledger.enis().filter(|(_, e)| e.ours() && leaving(e) && moves(e)).count();
+        self.enis_taken().saturating_sub(count(comes)) < self.most_enis(now)
     }
 
     /// Places of one new ENI.
@@ -288,8 +294,11 @@ impl Pool {
 
     /// When nothing fits any more on what is there.
     fn grow_by_eni(&mut self, now: Time, want: Want, unit: u32, short: u32, out: &mut Vec<Effect>) -> Step {
-        if self.enis_taken() >= self.most_enis(now) || self.places() == 0 || self.home().is_none() {
+        if self.places() == 0 || self.home().is_none() {
             return Step::Nothing;
+        }
+        if self.enis_taken() >= self.most_enis(now) {
+            return if self.place_comes(now) { Step::Busy(0) } else { Step::Nothing };
         }
         if self.ops.creating() {
             return Step::Busy(short);

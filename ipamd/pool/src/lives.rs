@@ -113,29 +113,33 @@ impl Pool {
         let cause = cause_of(Action::Attach, failure, None);
         let here = |e: &Eni| e.card == NetworkCard(0) && e.occupies();
         let others = self.ledger.enis().filter(|(s, e)| *s != slot && here(e)).count();
+        // The place of one that is being detached: that says nothing of the limit.
+        let moving = self.ledger.enis().any(|(_, e)| e.being_detached());
+        let full = failure.class == FailureClass::LimitExceeded;
+        let class = if full && moving { FailureClass::Busy } else { failure.class };
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        if failure.class != FailureClass::Throttled {
-            eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+        if class != FailureClass::Throttled {
+            eni.retry.fail(now, class, cause.clone(), &mut self.jitter);
         }
         let hopeless = eni.retry.tries() >= ATTACH_TRIES;
-        match failure.class {
+        match class {
             // Not the gate of Create: the next create works and would open it, and make the next ENI for nothing.
             FailureClass::Denied | FailureClass::QuotaExceeded => {
-                self.gates.action(Action::Attach).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                self.gates.action(Action::Attach).fail(now, class, cause.clone(), &mut self.jitter);
                 self.mark_leaving(slot);
             }
             FailureClass::LimitExceeded => {
                 self.learned_enis = Some((crate::tuning::count(others), now.after(LIMIT_MEMORY)));
                 // What is counted here may change at once; another ENI is not made for that.
                 let gate = self.gates.action(Action::Attach);
-                gate.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                gate.fail(now, class, cause.clone(), &mut self.jitter);
                 // Somebody else may have taken the place.
                 self.describing.want(now);
                 self.mark_leaving(slot);
             }
             FailureClass::Unknown => self.doubt(slot, now, now),
             FailureClass::Busy | FailureClass::NotFound | FailureClass::Invalid => {
-                if failure.class == FailureClass::Invalid {
+                if class == FailureClass::Invalid {
                     eni.refused = Some(eni.device);
                 }
                 self.doubt(slot, now, now);
@@ -277,8 +281,13 @@ impl Eni {
         match self.stage {
             Stage::Created => self.ec2_op.is_some() || self.doubt.is_some(),
             Stage::Attached => true,
-            Stage::Leaving(Exit::Delete) => false,
-            Stage::Leaving(Exit::Marked | Exit::Unhost | Exit::Detach) => self.ever_attached,
+            // Also after EC2 has said that it detaches: it keeps the place for seconds.
+            Stage::Leaving(_) => self.ever_attached,
         }
+    }
+
+    /// Whether EC2 is asked to detach it, or has been and may not have done it yet.
+    fn being_detached(&self) -> bool {
+        self.occupies() && matches!(self.stage, Stage::Leaving(Exit::Detach | Exit::Delete))
     }
 }

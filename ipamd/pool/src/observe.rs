@@ -173,9 +173,11 @@ impl Pool {
                 eni.device = seen.device;
                 eni.stage = Stage::Leaving(Exit::Detach);
             }
-            Stage::Leaving(Exit::Detach) if away && eni.ec2_op.is_none() => {
+            Stage::Leaving(Exit::Detach | Exit::Delete) if away && eni.ec2_op.is_none() => {
                 eni.stage = Stage::Leaving(Exit::Delete);
                 eni.attachment = None;
+                // Its place is free.
+                eni.ever_attached &= !sight.shows(eni.attached_at);
             }
             Stage::Created | Stage::Attached | Stage::Leaving(_) => {}
         }
@@ -345,6 +347,9 @@ impl Pool {
             }
             (_, Stage::Created | Stage::Leaving(Exit::Delete)) if asked_for => {
                 let since = self.missing_since(sight, slot, false);
+                if let Some(eni) = self.ledger.eni_mut(slot) {
+                    eni.ever_attached = false;
+                }
                 if sight.asked < since.after(GONE_AFTER) {
                     self.describing.want(since.after(GONE_AFTER));
                 } else {

@@ -242,6 +242,33 @@ fn eni_detached_before_a_crash_is_deleted_after_it() {
     }
 }
 
+/// C36: pods come at any moment at which an ENI leaves. EC2 keeps its place for three seconds after it was asked to detach
+/// it; no false limit is learned from that, and all get their addresses by another one.
+#[test]
+fn pods_that_come_while_an_eni_leaves_get_the_next_one() {
+    let leaving = || {
+        let mut script = two_enis();
+        script.world.ec2.moves_take = 3_000;
+        script.start(0..6).unwrap();
+        script.pass(20_000).unwrap();
+        script.stop(0..6).unwrap();
+        script
+    };
+    let mut script = leaving();
+    let mut until = 0;
+    while script.world.marks.times("detach") == 0 {
+        script.pass(100).unwrap();
+        until += 100;
+    }
+    for at in (until - 1_000..until + 8_000).step_by(100) {
+        let mut script = leaving();
+        script.pass(at).unwrap();
+        script.start(0..6).unwrap();
+        script.pass(40_000).unwrap();
+        assert_eq!((script.living(), script.world.pool.stats().max_enis), (6, 2), "{at} ms, detach {until}");
+    }
+}
+
 /// C39: ENIs of others of every kind (unmanaged, trunk, EFA, another node's, on another card) come and are left alone,
 /// across restarts.
 #[test]
