@@ -228,6 +228,11 @@ impl Gates {
         waits.max_by_key(|(until, _)| *until)
     }
 
+    /// The denial of an action that has not worked since.
+    pub(crate) fn refused(&self, action: Action) -> Option<&Cause> {
+        self.actions.get(&action)?.cause().filter(|cause| matches!(cause, Cause::Denied { .. }))
+    }
+
     /// What is known of a subnet.
     pub(crate) fn subnet(&mut self, subnet: &SubnetId) -> &mut SubnetMemory {
         self.subnets.entry(subnet.clone()).or_default()

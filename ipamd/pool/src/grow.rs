@@ -4,15 +4,15 @@ use crate::backoff::Action;
 use crate::budget::Urgency;
 use crate::cause::Cause;
 use crate::effect::{Ec2Call, Effect, GrowBy};
-use crate::eni::{Eni, Exit, Role, Slot, Stage};
-use crate::ids::{GroupId, NetworkCard, SubnetId};
+use crate::eni::{Eni, Role, Slot, Stage};
+use crate::ids::{GroupId, SubnetId};
 use crate::machine::{Growth, Pool};
-use crate::ops::{About, addresses_of, unit};
+use crate::ops::{About, addresses_of};
 use crate::planted::Bug;
 use crate::settings::{Mode, Warm};
 use crate::targets::{Census, Verdict, verdict};
 use crate::time::Time;
-use crate::tuning::{DOUBT_COUNTS, PREFIX_SIZE, count};
+use crate::tuning::{DOUBT_COUNTS, PREFIX_SIZE};
 
 /// Host failures in a row after which an ENI's addresses no longer count as about to help. *Source*: our choice.
 const HOST_PATIENCE: u32 = 3;
@@ -84,50 +84,6 @@ impl Pool {
             }
         }
         census
-    }
-
-    /// ENIs the instance may have.
-    pub(crate) fn most_enis(&self, now: Time) -> u32 {
-        if self.planted(Bug::IgnoresLimits) {
-            return u32::MAX;
-        }
-        let mut most = self.settings.limits.enis.min(self.settings.max_eni.unwrap_or(u32::MAX));
-        if let Some((learned, until)) = self.learned_enis
-            && until > now
-        {
-            most = most.min(learned);
-        }
-        most
-    }
-
-    /// ENIs that take a place, or are about to.
-    fn enis_taken(&self) -> u32 {
-        let known =
-            self.ledger.enis().filter(|(_, e)| e.card == NetworkCard(0) && (e.staying() || e.occupies()));
-        count(known.count()).saturating_add(u32::from(self.ops.creating()))
-    }
-
-    /// Whether an ENI on its way out will leave a place.
-    fn place_comes(&self, now: Time) -> bool {
-        let leaving = |e: &Eni| e.card == NetworkCard(0) && !e.staying() && e.occupies();
-        let moves = |e: &Eni| !self.cordoned || e.stage == Stage::Leaving(Exit::Delete);
-        let comes = self.ledger.enis().filter(|(_, e)| e.ours() && leaving(e) && moves(e)).count();
-        self.enis_taken().saturating_sub(count(comes)) < self.most_enis(now)
-    }
-
-    /// Places of one new ENI.
-    const fn places(&self) -> u32 {
-        self.settings.limits.ipv4_per_eni.saturating_sub(1)
-    }
-
-    /// Addresses the node can hold for pods.
-    pub(crate) fn capacity(&self) -> u32 {
-        let unit = unit(self.settings.mode);
-        let carrying = self.ledger.enis().filter(|(_, e)| e.carries_pods(&self.settings) && e.staying());
-        let present = count(carrying.count()).saturating_mul(self.places()).saturating_mul(unit);
-        let more = self.most_enis(self.now).saturating_sub(self.enis_taken());
-        let possible = present.saturating_add(more.saturating_mul(self.places()).saturating_mul(unit));
-        possible.min(self.settings.max_pods.max(self.ledger.sandbox_count()))
     }
 
     /// What growth is for, and how badly it is wanted.
@@ -303,6 +259,9 @@ impl Pool {
         if self.ops.creating() {
             return Step::Busy(short);
         }
+        if let Some(step) = self.undeletable(now) {
+            return step;
+        }
         if self.intents.values().any(|i| i.create.is_some() && i.doubted.is_some()) {
             // One with an unknown outcome: not another before a Describe has told.
             return Step::Busy(short);
@@ -414,7 +373,7 @@ impl Tally {
 }
 
 /// What became of one attempt; the number is how many addresses it will bring.
-enum Step {
+pub(crate) enum Step {
     Nothing,
     Asked(u32),
     Busy(u32),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backoff::{Action, cause_of};
 use crate::budget::Urgency;
 use crate::effect::{Ec2Call, Effect};
-use crate::eni::{Exit, Role, Slot, Stage};
+use crate::eni::{Eni, Exit, Role, Slot, Stage};
 use crate::ids::DeviceIndex;
 use crate::input::{Ec2Failure, FailureClass};
 use crate::journal::Then;
@@ -28,7 +28,12 @@ impl Pool {
         if !eni.staying() || eni.role != Role::Secondary || !eni.counts.idle() {
             return false;
         }
-        if !eni.confirmed && eni.stage == Stage::Attached {
+        let attached = eni.stage == Stage::Attached;
+        if attached && self.must_stay() {
+            return false;
+        }
+        let Some(eni) = self.ledger.eni_mut(slot) else { return false };
+        if attached && !eni.confirmed {
             self.describing.want(self.now);
             return false;
         }
@@ -43,6 +48,28 @@ impl Pool {
         self.journal.note(Record::Eni(record));
         self.journal.then(Then::Leave(slot));
         true
+    }
+
+    /// Whether no attached ENI may begin to leave, because EC2 refused what that needs: it would come back, or, where it
+    /// cannot be deleted, be left behind in each cycle of demand. The ENI that waits to be deleted is tried from time to time,
+    /// and so is one detachment: they tell when it is allowed.
+    fn must_stay(&self) -> bool {
+        let refused = |action| self.gates.refused(action).is_some();
+        let any = |stages: &[Exit]| {
+            let among = |e: &Eni| stages.iter().any(|exit| e.stage == Stage::Leaving(*exit));
+            self.ledger.enis().any(|(_, e)| e.ours() && among(e))
+        };
+        let tried = || self.gates.closed(Action::Detach, self.now).is_some();
+        (refused(Action::Detach) && (tried() || any(&[Exit::Marked, Exit::Unhost, Exit::Detach])))
+            || (refused(Action::Delete) && any(&[Exit::Delete]))
+    }
+
+    /// EC2 does not let an ENI go: pods use it again, rather than that it takes a place for nothing.
+    fn stay(&mut self, slot: Slot) {
+        let Some(eni) = self.ledger.eni_mut(slot) else { return };
+        eni.stage = Stage::Attached;
+        let record = eni.record();
+        self.journal.note(Record::Eni(record));
     }
 
     /// That is on disk.
@@ -91,6 +118,12 @@ impl Pool {
         self.gates.action(Action::Detach).clear();
     }
 
+    /// EC2 deleted it.
+    pub(crate) fn deleted(&mut self, now: Time, slot: Slot) {
+        self.gates.action(Action::Delete).clear();
+        self.eni_gone(now, slot);
+    }
+
     /// A detach or a delete failed.
     pub(crate) fn exit_failed(
         &mut self,
@@ -110,7 +143,14 @@ impl Pool {
             }
             FailureClass::Throttled => {}
             FailureClass::Denied => {
+                let takes_place = eni.occupies();
                 self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
+                if action == Action::Detach {
+                    self.stay(slot);
+                } else if takes_place {
+                    // It is detached, most likely: then others may have its place.
+                    self.describing.want(now);
+                }
             }
             FailureClass::NotFound
             | FailureClass::Busy

@@ -35,6 +35,7 @@ mod metadata;
 mod observe;
 mod ops;
 mod outcome;
+mod places;
 mod planted;
 pub mod record;
 mod recover;

@@ -106,7 +106,7 @@ impl Pool {
                 self.call_over(now, slot);
                 self.detached(now, slot);
             }
-            (Op { about: About::Delete { slot }, .. }, Ok(Ec2Answer::Deleted)) => self.eni_gone(now, slot),
+            (Op { about: About::Delete { slot }, .. }, Ok(Ec2Answer::Deleted)) => self.deleted(now, slot),
             (Op { about: About::Describe { also }, .. }, Ok(Ec2Answer::Described(enis))) => {
                 self.describing.retry.clear();
                 self.see_described(now, asked, id, &enis, Some(&also), out);

@@ -8,6 +8,7 @@ mod disk;
 mod ec2;
 mod engines;
 mod outages;
+mod refused;
 mod replay;
 mod scenarios;
 mod truth;
