@@ -87,6 +87,8 @@ impl State {
                 }
             }
             Record::Allocated { sandbox, pod, addresses, at } => {
+                // Noted again where its ADD came again.
+                self.held.retain(|held| held.sandbox != sandbox);
                 self.held.push(Held { sandbox, pod, addresses, since: at });
             }
             Record::Released { sandbox, addresses, at, .. } => {

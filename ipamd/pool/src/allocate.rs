@@ -33,26 +33,51 @@ impl Pool {
             return;
         }
         match self.ledger.sandbox(&key).map(|s| s.phase) {
-            Some(Phase::Allocated) => {
-                if let Some(sandbox) = self.ledger.sandbox_mut(&key) {
-                    sandbox.started = sandbox.started.max(started);
-                }
-                let answer = self.allocated_answer(&key, false).unwrap_or_else(|| {
-                    let what = format!("the address of sandbox {}", key.container_id).into();
-                    Answer::Refused(Cause::Quarantined { what })
-                });
-                out.push(Effect::Reply { request, answer });
-            }
-            Some(Phase::Allocating(_)) => {
-                if let Some(sandbox) = self.ledger.sandbox_mut(&key) {
-                    sandbox.started = sandbox.started.max(started);
-                    sandbox.waiting.push((request, false));
-                    self.requests.enter(request, Asked::Add(key, deadline));
-                }
+            Some(Phase::Allocated | Phase::Allocating(_)) => {
+                self.allocate_again(request, key, (started, deadline), out);
             }
             Some(Phase::Releasing(_)) => self.join_queue(now, request, key, pod, times, true),
             None => self.join_queue(now, request, key, pod, times, false),
         }
+    }
+
+    /// An ADD of a sandbox that has its address. One that began later than those before is answered once the ledger says so:
+    /// a DEL in between ended the life before, and must not end this one when its word comes after a crash (design D4).
+    fn allocate_again(
+        &mut self,
+        request: RequestId,
+        key: SandboxKey,
+        (started, deadline): (Time, Time),
+        out: &mut Vec<Effect>,
+    ) {
+        let durable = self.journal.durable();
+        let Some(sandbox) = self.ledger.sandbox_mut(&key) else { return };
+        let later = started > sandbox.started;
+        if !later && sandbox.phase == Phase::Allocated && sandbox.noted <= durable {
+            let answer = self.allocated_answer(&key, false).unwrap_or_else(|| {
+                let what = format!("the address of sandbox {}", key.container_id).into();
+                Answer::Refused(Cause::Quarantined { what })
+            });
+            out.push(Effect::Reply { request, answer });
+            return;
+        }
+        let failing = self.journal.failing().map(|reason| Cause::LedgerUnwritable { reason: reason.into() });
+        if let Some(cause) = failing.or_else(|| self.requests.full().then_some(Cause::QueueFull)) {
+            out.push(Effect::Reply { request, answer: Answer::Refused(cause) });
+            return;
+        }
+        if later {
+            sandbox.started = started;
+            sandbox.noted = self.journal.then(Then::Allocated(key.clone()));
+            self.journal.note(Record::Allocated {
+                sandbox: key.clone(),
+                pod: sandbox.pod.clone(),
+                addresses: sandbox.addresses.clone(),
+                at: started,
+            });
+        }
+        sandbox.waiting.push((request, false));
+        self.requests.enter(request, Asked::Add(key, deadline));
     }
 
     /// Why an ADD is turned away at once.
@@ -168,6 +193,7 @@ impl Pool {
                 addresses: vec![ip],
                 phase: Phase::Allocating(revision),
                 started: waiter.started,
+                noted: revision,
                 ended: Time::default(),
                 since: now,
                 waiting,
@@ -175,7 +201,7 @@ impl Pool {
         );
     }
 
-    /// The allocation is on disk: it may be shown.
+    /// The allocation, or its later start, is on disk: it may be shown to whoever asked before that.
     pub(crate) fn show_allocated(
         &mut self,
         now: Time,
@@ -183,12 +209,15 @@ impl Pool {
         revision: Revision,
         out: &mut Vec<Effect>,
     ) {
-        if self.ledger.sandbox(key).is_none_or(|s| s.phase != Phase::Allocating(revision)) {
-            return;
+        match self.ledger.sandbox(key).map(|s| s.phase) {
+            Some(Phase::Allocating(made)) if made == revision => {
+                self.ledger.set_phase(key, Phase::Allocated, now);
+            }
+            Some(Phase::Allocated) => {}
+            Some(Phase::Allocating(_) | Phase::Releasing(_)) | None => return,
         }
-        self.ledger.set_phase(key, Phase::Allocated, now);
-        let waiting =
-            self.ledger.sandbox_mut(key).map(|s| std::mem::take(&mut s.waiting)).unwrap_or_default();
+        let Some(sandbox) = self.ledger.sandbox_mut(key).filter(|s| s.noted <= revision) else { return };
+        let waiting = std::mem::take(&mut sandbox.waiting);
         for (request, is_new) in waiting {
             if let Some(answer) = self.allocated_answer(key, is_new) {
                 self.answer(request, answer, out);

@@ -38,6 +38,8 @@ pub(crate) struct Sandbox {
     pub(crate) phase: Phase,
     /// When the plugin that made it started; an older DEL is of an earlier life.
     pub(crate) started: Time,
+    /// The revision that says so.
+    pub(crate) noted: Revision,
     /// When the DEL started that ends it.
     pub(crate) ended: Time,
     /// When its phase began.
@@ -46,7 +48,7 @@ pub(crate) struct Sandbox {
     pub(crate) waiting: Vec<(RequestId, bool)>,
 }
 
-crate::text::fields!(Sandbox { pod, addresses, phase, started, ended, since, waiting });
+crate::text::fields!(Sandbox { pod, addresses, phase, started, noted, ended, since, waiting });
 
 /// The pool's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]

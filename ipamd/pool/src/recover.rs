@@ -119,6 +119,11 @@ impl Pool {
         // A ledger never holds an address twice; one that does is damaged, and the first holder keeps it, once.
         let mut seen = std::collections::BTreeSet::new();
         let addresses: Vec<IpAddr> = addresses.into_iter().filter(|ip| seen.insert(*ip)).collect();
+        if let Some(known) = self.ledger.sandbox_mut(key).filter(|known| known.addresses == addresses) {
+            // The same once more: its ADD came again, as a life that began later.
+            known.started = known.started.max(at);
+            return;
+        }
         if addresses.iter().any(|ip| self.ledger.holder(*ip).is_some()) || self.ledger.sandbox(key).is_some()
         {
             return;
@@ -128,6 +133,7 @@ impl Pool {
             addresses,
             phase: Phase::Allocated,
             started: at,
+            noted: Revision(0),
             ended: Time::default(),
             since: at,
             waiting: Vec::new(),

@@ -89,6 +89,9 @@ impl Oracle {
             match record {
                 Record::Allocated { sandbox, addresses, at, .. } => {
                     self.judge_life(scene, sandbox, at.as_ms() + scene.booted)?;
+                    if self.has_noted(record) {
+                        continue;
+                    }
                     for ip in addresses {
                         self.judge_allocation(scene, sandbox, *ip)?;
                         self.promised.insert(*ip, sandbox.clone());
@@ -113,6 +116,13 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// Whether a record says again what was decided before: that a sandbox has its addresses.
+    #[must_use]
+    pub fn has_noted(&self, record: &Record) -> bool {
+        let Record::Allocated { sandbox, addresses, .. } = record else { return false };
+        addresses.iter().all(|ip| self.promised.get(ip) == Some(sandbox))
     }
 
     /// S8: an ADD that began before the DEL of its sandbox gets nothing.

@@ -317,11 +317,13 @@ impl World {
                     let what = format!("metadata made the pool remove something: {records:?}");
                     self.verdict(broken("S10", what))?;
                 }
+                let fresh: Vec<Record> =
+                    records.iter().filter(|r| !self.oracle.has_noted(r)).cloned().collect();
                 let mut oracle = std::mem::take(&mut self.oracle);
                 let verdict = oracle.decided(self.scene(hurried), revision, &records);
                 self.oracle = oracle;
                 self.verdict(verdict)?;
-                let told = self.told.judge_records(&self.settings, &self.ec2, &records);
+                let told = self.told.judge_records(&self.settings, &self.ec2, &fresh);
                 self.verdict(told)?;
                 self.disk.unsynced.push_back((revision, Written::Append(records)));
                 Ok(())

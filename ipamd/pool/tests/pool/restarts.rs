@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use podwire_pool::settings::Limits;
-use podwire_pool::{Answer, DeviceIndex, Ec2Call, EniId, HostChange, OpId, Pool, Record, Settings};
+use podwire_pool::{
+    Answer, Cause, DeviceIndex, Ec2Call, EniId, HostChange, Input, OpId, Pool, Record, RequestId, Settings,
+};
 
 use crate::bench::{Bench, eni, key, pod, settings};
 use crate::scenes::{address, grown};
@@ -269,4 +271,61 @@ fn compacted_ledger_knows_the_ids_that_were_used() {
         _ => None,
     });
     assert!(next > Some(last), "{next:?} after {last:?}");
+}
+
+/// D4: a DEL ran while the daemon was stuck and left its word; the ADD that came after it found the old allocation. That
+/// ADD is answered once the ledger knows of it, so that after a crash the DEL's word ends nothing.
+#[test]
+fn del_before_a_repeated_add_ends_nothing_after_a_crash() {
+    let mut bench = full();
+    let address = address(&bench, 1);
+    let second = |bench: &mut Bench| bench.now = bench.now.after(Duration::from_secs(1));
+    second(&mut bench);
+    let dead = bench.now;
+    second(&mut bench);
+    bench.disk_holds = true;
+    bench.add(11, "pod-1");
+    bench.add(12, "pod-1");
+    bench.run();
+    assert_eq!((bench.answer(11), bench.answer(12)), (None, None), "not before it is on disk");
+    bench.disk_holds = false;
+    bench.run();
+    for request in [11, 12] {
+        assert!(
+            matches!(bench.answer(request), Some(Answer::Allocated { addresses, is_new: false, .. }) if addresses == [address])
+        );
+    }
+    bench.add_until(13, "pod-1", dead, bench.now.after(Duration::from_secs(75)));
+    assert!(bench.answer(13).is_some(), "one that is no later waits for nothing");
+    for (request, records) in [(21, bench.log.clone()), (22, bench.pool.snapshot())] {
+        bench.restart(records);
+        let release = Input::Release { request: RequestId(request), sandbox: key("pod-1"), started: dead };
+        bench.input(release);
+        bench.run();
+        assert_eq!(bench.answer(request), Some(Answer::Released(Vec::new())));
+        assert!(bench.pool.inspect(&key("pod-1")).is_some(), "it lives");
+    }
+}
+
+/// The disk refuses the later start of a repeated ADD: that is refused, and the allocation stays as it was.
+#[test]
+fn repeated_add_is_refused_while_the_disk_refuses() {
+    let mut bench = full();
+    bench.now = bench.now.after(Duration::from_secs(1));
+    bench.disk_holds = true;
+    bench.add(11, "pod-1");
+    let revision = bench.pool.stats().revision;
+    bench.input(Input::PersistFailed { revision, reason: "full".into() });
+    bench.add(12, "pod-1");
+    for request in [11, 12] {
+        let answer = bench.answer(request);
+        assert!(matches!(answer, Some(Answer::Refused(Cause::LedgerUnwritable { .. }))), "{answer:?}");
+    }
+    assert!(bench.pool.inspect(&key("pod-1")).is_some());
+    bench.disk_holds = false;
+    bench.run();
+    bench.now = bench.now.after(Duration::from_secs(1));
+    bench.add(13, "pod-1");
+    bench.run();
+    assert!(matches!(bench.answer(13), Some(Answer::Allocated { is_new: false, .. })));
 }

@@ -191,6 +191,12 @@ impl World {
                 self.marks.reach("ADD repeated for an address in quarantine");
                 Ok(())
             }
+            // Its later start cannot be written: it may not be answered as if it were.
+            (Ask::Repeat, Answer::Refused(Cause::LedgerUnwritable { .. } | Cause::TooSlow { .. })) => {
+                self.runtime.messages.remove(&request);
+                self.marks.reach("ADD repeated while the disk refuses");
+                Ok(())
+            }
             (Ask::Del, Answer::Released(addresses)) => self.del_answered(request, &message, &addresses),
             (Ask::Del, Answer::Refused(Cause::LedgerUnwritable { .. } | Cause::QueueFull)) => {
                 // The plugin keeps the release; it comes again with the same start.
