@@ -133,7 +133,7 @@ pub struct Ec2 {
     pub memory: u64,
     /// Freed addresses are handed out again at once, newest first, instead of last.
     pub recycle: bool,
-    next_eni: u8,
+    next_eni: u16,
     tokens: BTreeMap<OpId, EniId>,
     /// Earlier states, for those who look late.
     history: VecDeque<(u64, BTreeMap<EniId, TrueEni>)>,
@@ -175,11 +175,12 @@ impl Ec2 {
         ours: bool,
     ) -> EniId {
         let number = self.next_eni;
-        self.next_eni = self.next_eni.wrapping_add(1);
+        self.next_eni += 1;
+        let [high, low] = number.to_be_bytes();
         let id = EniId::new(format!("eni-{number}"));
         let seen = Facts {
             id: id.clone(),
-            mac: Mac([2, 0, 0, 0, 0, number]),
+            mac: Mac([2, 0, 0, 0, high, low]),
             place: None,
             attached_from: 0,
             detaching: None,

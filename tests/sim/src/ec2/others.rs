@@ -34,7 +34,11 @@ impl Ec2 {
                 // It has no address at all.
                 eni.seen.primary = IpAddr::from(Ipv6Addr::UNSPECIFIED);
             } else {
-                eni.seen.singles.insert(IpAddr::from([10, 0, 254, number]));
+                let own = match number.to_be_bytes() {
+                    [0, low] => [10, 0, 254, low],
+                    [high, low] => [100, 65, high, low],
+                };
+                eni.seen.singles.insert(IpAddr::from(own));
             }
         }
         Some(id)

@@ -80,8 +80,12 @@ impl Subnet {
     }
 
     /// The own address of the ENI with this number.
-    pub(super) fn own(&self, number: u8) -> IpAddr {
-        IpAddr::from([10, self.byte, 255, number])
+    pub(super) fn own(&self, number: u16) -> IpAddr {
+        match number.to_be_bytes() {
+            [0, low] => IpAddr::from([10, self.byte, 255, low]),
+            // The subnet is full of what pods get: as if it had a second CIDR.
+            [high, low] => IpAddr::from([100, 64, high, low]),
+        }
     }
 
     /// Gives addresses or prefixes, as many as asked for or (when partial) half of them.
