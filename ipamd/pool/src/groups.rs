@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::backoff::Action;
+use crate::backoff::{Action, cause_of};
 use crate::budget::Urgency;
 use crate::effect::{Ec2Call, Effect};
 use crate::eni::{Eni, Role, Slot, Stage};
 use crate::ids::{EniId, GroupId};
+use crate::input::{Ec2Failure, FailureClass};
 use crate::machine::Pool;
 use crate::ops::About;
 use crate::record::Record;
@@ -63,5 +64,37 @@ impl Pool {
         eni.retry.clear();
         let record = eni.record();
         self.journal.note(Record::Eni(record));
+    }
+
+    /// EC2 did not set what an ENI is to have, groups or tags: it goes on with what it has, and another try does no harm.
+    pub(crate) fn setting_failed(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        action: Action,
+        failure: &Ec2Failure,
+        out: &mut Vec<Effect>,
+    ) {
+        let cause = cause_of(action, failure, None);
+        match failure.class {
+            FailureClass::Throttled => {}
+            FailureClass::Denied => {
+                self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
+            }
+            FailureClass::SubnetExhausted
+            | FailureClass::SubnetFragmented
+            | FailureClass::LimitExceeded
+            | FailureClass::QuotaExceeded
+            | FailureClass::NotFound
+            | FailureClass::Busy
+            | FailureClass::Invalid
+            | FailureClass::Unknown => {
+                if let Some(eni) = self.ledger.eni_mut(slot) {
+                    eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
+                }
+                self.describing.want(now);
+            }
+        }
+        self.complain(cause, out);
     }
 }

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use crate::address::{BlockState, State};
 use crate::backoff::{Action, host_cause};
+use crate::cause::Cause;
 use crate::effect::{Effect, HostChange};
 use crate::eni::{Eni, Exit, Role, Slot, Stage};
 use crate::ids::OpId;
@@ -222,6 +223,9 @@ impl Pool {
         match outcome {
             Ok(()) => {
                 eni.host_retry.clear();
+                if matches!(&self.failure, Some(Cause::Host { eni: named, .. }) if *named == eni.id) {
+                    self.failure = None;
+                }
                 true
             }
             Err(reason) => {

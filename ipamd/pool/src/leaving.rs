@@ -177,6 +177,11 @@ impl Pool {
     pub(crate) fn eni_gone(&mut self, now: Time, slot: Slot) {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let id = eni.id.clone();
+        if !eni.staying() {
+            // Whoever did it: nothing is left to do of what may have failed.
+            self.action_works(Action::Detach);
+            self.action_works(Action::Delete);
+        }
         self.journal.note(Record::EniGone { eni: id.clone() });
         self.settle_all(&id);
         self.describing.lately_gone.insert(id, now);

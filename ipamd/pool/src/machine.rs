@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::backoff::Gates;
+use crate::backoff::{Action, Gates};
 use crate::budget::Budget;
 use crate::cause::Cause;
 use crate::demand::Demand;
@@ -227,6 +227,20 @@ impl Pool {
     /// Something reached the disk: what was said of it is made good.
     fn disk_works(&mut self) {
         if matches!(self.failure, Some(Cause::LedgerUnwritable { .. })) {
+            self.failure = None;
+        }
+    }
+
+    /// A call worked: what was said of its action is made good.
+    pub(crate) fn action_works(&mut self, action: Action) {
+        if let Some(
+            Cause::Throttled { action: named }
+            | Cause::Paced { action: named }
+            | Cause::Denied { action: named, .. }
+            | Cause::Ec2 { action: named, .. },
+        ) = &self.failure
+            && *named == action.name()
+        {
             self.failure = None;
         }
     }

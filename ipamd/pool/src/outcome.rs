@@ -153,7 +153,11 @@ impl Pool {
                 }
             }
             Err(failure) if failure.class == FailureClass::Unknown => {}
-            Ok(_) | Err(_) => self.budget.worked(action, now),
+            Err(_) => self.budget.worked(action, now),
+            Ok(_) => {
+                self.budget.worked(action, now);
+                self.action_works(action);
+            }
         }
     }
 
@@ -207,38 +211,6 @@ impl Pool {
             | About::Forget { .. }
             | About::Flush { .. } => {}
         }
-    }
-
-    /// EC2 did not set what an ENI is to have, groups or tags: it goes on with what it has, and another try does no harm.
-    fn setting_failed(
-        &mut self,
-        now: Time,
-        slot: Slot,
-        action: Action,
-        failure: &Ec2Failure,
-        out: &mut Vec<Effect>,
-    ) {
-        let cause = cause_of(action, failure, None);
-        match failure.class {
-            FailureClass::Throttled => {}
-            FailureClass::Denied => {
-                self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);
-            }
-            FailureClass::SubnetExhausted
-            | FailureClass::SubnetFragmented
-            | FailureClass::LimitExceeded
-            | FailureClass::QuotaExceeded
-            | FailureClass::NotFound
-            | FailureClass::Busy
-            | FailureClass::Invalid
-            | FailureClass::Unknown => {
-                if let Some(eni) = self.ledger.eni_mut(slot) {
-                    eni.retry.fail(now, failure.class, cause.clone(), &mut self.jitter);
-                }
-                self.describing.want(now);
-            }
-        }
-        self.complain(cause, out);
     }
 
     /// The ENI is free for the next call.
