@@ -16,14 +16,32 @@ pub struct Meaning {
     pub signature: bool,
 }
 
+/// Calls whose codes mean something of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// AttachNetworkInterface.
+    Attach,
+    /// UnassignPrivateIpAddresses.
+    Unassign,
+    /// DeleteNetworkInterface.
+    Delete,
+}
+
+/// What an EC2 error code means as an answer to this call; otherwise as [`meaning_of`].
+#[must_use]
+pub fn meaning_at(call: Option<Call>, code: &str, http_status: Option<u16>) -> Meaning {
+    let bare = bare(code);
+    let row = SPECIAL.iter().find(|(of, row)| call == Some(*of) && row.codes.contains(&bare));
+    row.map_or_else(|| meaning_of(code, http_status), |(_, row)| row.meaning())
+}
+
 /// What an EC2 error code means. Codes that are not in the table: a client error did nothing (EC2 validates before it
 /// acts), anything else may have been done.
 #[must_use]
 pub fn meaning_of(code: &str, http_status: Option<u16>) -> Meaning {
-    // Some tools and older endpoints show the side at fault before the code.
-    let bare = code.strip_prefix("Client.").or_else(|| code.strip_prefix("Server.")).unwrap_or(code);
+    let bare = bare(code);
     if let Some(row) = TABLE.iter().find(|row| row.codes.contains(&bare)) {
-        return Meaning { class: row.class, fix: row.fix, signature: row.signature };
+        return row.meaning();
     }
     let class = match http_status {
         Some(400..=499) if bare.ends_with(".NotFound") => FailureClass::NotFound,
@@ -34,11 +52,22 @@ pub fn meaning_of(code: &str, http_status: Option<u16>) -> Meaning {
     Meaning { class, fix: UNLISTED, signature: false }
 }
 
+/// Some tools and older endpoints show the side at fault before the code.
+fn bare(code: &str) -> &str {
+    code.strip_prefix("Client.").or_else(|| code.strip_prefix("Server.")).unwrap_or(code)
+}
+
 struct Row {
     class: FailureClass,
     fix: &'static str,
     signature: bool,
     codes: &'static [&'static str],
+}
+
+impl Row {
+    const fn meaning(&self) -> Meaning {
+        Meaning { class: self.class, fix: self.fix, signature: self.signature }
+    }
 }
 
 const fn row(class: FailureClass, fix: &'static str, codes: &'static [&'static str]) -> Row {
@@ -51,6 +80,36 @@ const fn signature(fix: &'static str, codes: &'static [&'static str]) -> Row {
 
 const UNLISTED: &str = "look the code up in the EC2 API reference, \"Error codes\"";
 const OURS: &str = "this is podwire's mistake or an EC2 endpoint that is none; report it with the log";
+
+/// What common codes say where the request itself is right: EC2 has one word for a wrong parameter and for a state that does
+/// not fit it. *Source*: messages of EC2 that others met ("Network interface 'eni-…' is currently in use", "Instance … already
+/// has an interface attached at device index …", "Some of the specified addresses are not assigned to interface …").
+const SPECIAL: &[(Call, Row)] = &[
+    (
+        Call::Delete,
+        row(
+            FailureClass::Busy,
+            "EC2 is still detaching it; it is tried again shortly",
+            &["InvalidParameterValue"],
+        ),
+    ),
+    (
+        Call::Attach,
+        row(
+            FailureClass::Invalid,
+            "another network interface may be at that device index; the next one is tried",
+            &["InvalidParameterValue"],
+        ),
+    ),
+    (
+        Call::Unassign,
+        row(
+            FailureClass::Invalid,
+            "somebody else may have taken the addresses off it; EC2 is asked what there is",
+            &["InvalidParameterValue"],
+        ),
+    ),
+];
 
 /// Codes that every action may answer, and those that actions on network interfaces, subnets, groups, instance types and
 /// tags may.

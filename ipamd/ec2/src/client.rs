@@ -20,6 +20,7 @@ use podwire_pool::{
     SubnetId,
 };
 
+use crate::classify::Call;
 use crate::credentials::InTime;
 use crate::describe::observed;
 use crate::failure::Failed;
@@ -131,7 +132,7 @@ impl Ec2Client {
             Ec2Call::Delete { eni } => {
                 let sent =
                     self.client.delete_network_interface().network_interface_id(eni.as_str()).send().await;
-                sent.map(|_| Ec2Answer::Deleted).map_err(|e| Failed::of(&e))
+                sent.map(|_| Ec2Answer::Deleted).map_err(|e| Failed::at(Some(Call::Delete), &e))
             }
             Ec2Call::Describe { also } => self.describe(also).await.map(Ec2Answer::Described),
             Ec2Call::SetGroups { eni, groups } => self.set_groups(eni, groups).await,
@@ -195,7 +196,8 @@ impl Ec2Client {
         if !prefixes.is_empty() {
             request = request.set_ipv4_prefixes(Some(prefixes));
         }
-        request.send().await.map(|_| Ec2Answer::Unassigned).map_err(|e| Failed::of(&e))
+        let sent = request.send().await;
+        sent.map(|_| Ec2Answer::Unassigned).map_err(|e| Failed::at(Some(Call::Unassign), &e))
     }
 
     async fn create(
@@ -275,7 +277,7 @@ impl Ec2Client {
         if card > 0 {
             request = request.network_card_index(count_i32(card)?);
         }
-        let answer = request.send().await.map_err(|e| Failed::of(&e))?;
+        let answer = request.send().await.map_err(|e| Failed::at(Some(Call::Attach), &e))?;
         let id = answer
             .attachment_id()
             .ok_or_else(|| Failed::unknown("empty-answer", "AttachNetworkInterface"))?;

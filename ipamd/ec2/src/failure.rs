@@ -10,7 +10,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use podwire_pool::{Ec2Failure, FailureClass};
 
-use crate::classify::meaning_of;
+use crate::classify::{Call, meaning_at};
 use crate::explain::{explain, readable};
 
 /// A clock that is off by less than this cannot be why a signature is refused. *Source*: aws-runtime 1.10.2, its
@@ -54,6 +54,14 @@ impl Failed {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
+        Self::at(None, error)
+    }
+
+    /// The same for a call whose codes mean something of their own.
+    pub(crate) fn at<E>(call: Option<Call>, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
         if let Some(credentials) = cause::<CredentialsError>(error) {
             return Self::without_credentials(credentials);
         }
@@ -61,7 +69,7 @@ impl Failed {
             SdkError::ServiceError(service) => {
                 let meta = service.err().meta();
                 let code = meta.code().unwrap_or("no-code");
-                let meaning = meaning_of(code, Some(service.raw().status().as_u16()));
+                let meaning = meaning_at(call, code, Some(service.raw().status().as_u16()));
                 let message = explain(code, meta.message().unwrap_or_default(), meaning);
                 let skewed = meaning.signature && skew(service.raw()).is_some_and(|skew| skew > SKEW_MATTERS);
                 Self { skewed, ..Self::new(meaning.class, code, &message) }

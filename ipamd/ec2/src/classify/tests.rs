@@ -142,6 +142,23 @@ fn every_documented_code_has_its_class_and_a_fix_of_its_own() {
     }
 }
 
+/// EC2 has one code for a parameter that is wrong and for a state that does not fit: which it is follows from the call.
+#[test]
+fn invalid_parameter_value_means_what_fits_the_call() {
+    for code in ["InvalidParameterValue", "Client.InvalidParameterValue"] {
+        let meaning = |call| meaning_at(call, code, Some(400));
+        assert_eq!(meaning(Some(Call::Delete)).class, Busy, "it is still being detached");
+        assert_eq!(meaning(Some(Call::Attach)).class, Invalid, "the device index is taken");
+        assert_eq!(meaning(Some(Call::Unassign)).class, Invalid, "the addresses are gone");
+        assert_eq!(meaning(None), meaning_of(code, Some(400)));
+        for call in [Call::Delete, Call::Attach, Call::Unassign] {
+            assert_ne!(meaning(Some(call)).fix, OURS, "{call:?}: nobody's mistake");
+        }
+    }
+    let other = meaning_at(Some(Call::Delete), "UnauthorizedOperation", Some(403));
+    assert_eq!(other, meaning_of("UnauthorizedOperation", Some(403)));
+}
+
 /// A15: which codes say that a subnet has too little left, and which that an ENI is full.
 #[test]
 fn codes_of_exhaustion_are_told_from_others() {
