@@ -101,6 +101,15 @@ const SPECIAL: &[(Call, Row)] = &[
             &["InvalidParameterValue"],
         ),
     ),
+    // It says nothing of how many ENIs the instance takes.
+    (
+        Call::Attach,
+        row(
+            FailureClass::Invalid,
+            "the new network interface carries more addresses than the instance type takes; its limits in podwire are wrong",
+            &["PrivateIpAddressLimitExceeded", "InvalidInterface.IpAddressLimitExceeded"],
+        ),
+    ),
     (
         Call::Unassign,
         row(

@@ -159,6 +159,17 @@ fn invalid_parameter_value_means_what_fits_the_call() {
     assert_eq!(other, meaning_of("UnauthorizedOperation", Some(403)));
 }
 
+/// An attach that meets the limit of addresses teaches no limit of ENIs.
+#[test]
+fn too_many_addresses_at_an_attach_are_no_limit_of_enis() {
+    for code in ["PrivateIpAddressLimitExceeded", "InvalidInterface.IpAddressLimitExceeded"] {
+        assert_eq!(meaning_at(Some(Call::Attach), code, Some(400)).class, Invalid, "{code}");
+        assert_eq!(meaning_at(None, code, Some(400)).class, LimitExceeded, "{code}");
+    }
+    let enis = meaning_at(Some(Call::Attach), "AttachmentLimitExceeded", Some(400));
+    assert_eq!(enis.class, LimitExceeded);
+}
+
 /// A15: which codes say that a subnet has too little left, and which that an ENI is full.
 #[test]
 fn codes_of_exhaustion_are_told_from_others() {
