@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use podwire_hostnet::Part;
 
-/// Repairs of one part in a row that cost nothing. *Source*: our choice; an operator who tries things out makes a few.
+/// Repairs of one part, or failures, in a row that cost nothing. *Source*: our choice; an operator who tries things out makes
+/// a few.
 const PATIENT: u32 = 5;
 /// Repairs in a row from which on it is a quarrel, and somebody has to hear of it. *Source*: our choice; by then back-off
 /// has stretched them over some seconds.
@@ -17,6 +18,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long after a repair and its pause a part must stay right to be forgiven. *Source*: our choice.
 const CALM: Duration = Duration::from_secs(10);
+/// Pause after a failed repair. *Source*: our choice.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What has been noticed and not yet been looked at, and how often it had to be repaired lately.
 #[derive(Debug, Default)]
@@ -24,20 +27,42 @@ pub(super) struct Schedule {
     parts: BTreeMap<Part, Track>,
 }
 
+/// *Why failures count apart*: one ENI whose device is gone fails at every look, and must not delay the repair of others,
+/// which share the part.
 #[derive(Debug, Default)]
 struct Track {
     due: Option<Instant>,
     by: BTreeSet<String>,
+    repairs: Pace,
+    failures: Pace,
+}
+
+/// How often something happened in a row, and what that costs.
+#[derive(Debug, Default)]
+struct Pace {
     streak: u32,
     last: Option<Instant>,
 }
 
-impl Track {
+impl Pace {
+    fn count(&mut self, now: Instant) {
+        let calm = self.pause() * 2 + CALM;
+        let again = self.last.is_some_and(|last| now.saturating_duration_since(last) < calm);
+        self.streak = if again { self.streak.saturating_add(1) } else { 1 };
+        self.last = Some(now);
+    }
+
     fn pause(&self) -> Duration {
         match self.streak.checked_sub(PATIENT) {
             None => Duration::ZERO,
             Some(over) => PAUSE.saturating_mul(1 << over.min(16)).min(PAUSE_MAX),
         }
+    }
+}
+
+impl Track {
+    fn look_at(&mut self, when: Instant) {
+        self.due = Some(self.due.map_or(when, |due| due.min(when)));
     }
 }
 
@@ -54,8 +79,7 @@ impl Schedule {
     pub(super) fn notice(&mut self, now: Instant, parts: &BTreeSet<Part>, by: &BTreeSet<String>) {
         for part in parts {
             let track = self.parts.entry(*part).or_default();
-            let earliest = track.last.map_or(now, |last| now.max(last + track.pause()));
-            track.due = Some(track.due.map_or(earliest, |due| due.min(earliest)));
+            track.look_at(track.repairs.last.map_or(now, |last| now.max(last + track.repairs.pause())));
             if track.by.len() < 8 {
                 track.by.extend(by.iter().cloned());
             }
@@ -78,21 +102,27 @@ impl Schedule {
         self.parts.values().filter_map(|track| track.due).min()
     }
 
-    /// Something had to be put right in these parts, or could not be.
+    /// Something was put right in these parts.
     pub(super) fn repaired(&mut self, now: Instant, parts: &BTreeSet<Part>) -> Vec<Quarrel> {
         let mut quarrels = Vec::new();
         for part in parts {
-            let track = self.parts.entry(*part).or_default();
-            let calm = track.pause() * 2 + CALM;
-            let again = track.last.is_some_and(|last| now.saturating_duration_since(last) < calm);
-            track.streak = if again { track.streak.saturating_add(1) } else { 1 };
-            track.last = Some(now);
-            if track.streak >= QUARREL {
-                let (part, repairs, pause) = (*part, track.streak, track.pause());
-                quarrels.push(Quarrel { part, repairs, pause });
+            let repairs = &mut self.parts.entry(*part).or_default().repairs;
+            repairs.count(now);
+            if repairs.streak >= QUARREL {
+                quarrels.push(Quarrel { part: *part, repairs: repairs.streak, pause: repairs.pause() });
             }
         }
         quarrels
+    }
+
+    /// Something could not be put right in these parts. Nobody will tell when what was missing is there: it is tried again,
+    /// ever more slowly.
+    pub(super) fn failed(&mut self, now: Instant, parts: &BTreeSet<Part>) {
+        for part in parts {
+            let track = self.parts.entry(*part).or_default();
+            track.failures.count(now);
+            track.look_at(now + track.failures.pause().max(FAILURE_PAUSE));
+        }
     }
 }
 
@@ -161,5 +191,30 @@ mod tests {
         assert!(schedule.repaired(now, &only(Part::Rule)).is_empty());
         schedule.notice(now, &only(Part::Rule), &BTreeSet::new());
         assert_eq!(schedule.next(), Some(now));
+    }
+
+    /// The device of one ENI is gone for good; what is noticed of another one is looked at at once all the same.
+    #[test]
+    fn failures_slow_down_themselves_only() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        let (mut now, mut tries) = (start, Vec::new());
+        schedule.failed(now, &only(Part::Link));
+        while let Some(next) = schedule.next().filter(|next| *next < start + Duration::from_secs(600)) {
+            tries.push(next - now);
+            now = next;
+            assert_eq!(schedule.take_due(now).0, only(Part::Link));
+            schedule.failed(now, &only(Part::Link));
+        }
+        assert_eq!(tries.first(), Some(&FAILURE_PAUSE));
+        assert_eq!(tries.last(), Some(&PAUSE_MAX));
+        assert!(tries.is_sorted() && tries.len() < 25, "{tries:?}");
+        for _ in 0..PATIENT {
+            now += TICK;
+            schedule.notice(now, &only(Part::Link), &BTreeSet::new());
+            assert_eq!(schedule.take_due(now).0, only(Part::Link));
+            assert_eq!(schedule.repaired(now, &only(Part::Link)), []);
+            schedule.failed(now, &only(Part::Link));
+            assert_eq!(schedule.next(), Some(now + PAUSE_MAX), "the other one is tried as slowly as before");
+        }
     }
 }

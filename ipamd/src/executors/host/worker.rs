@@ -30,7 +30,7 @@ const FLUSH_GATHER: Duration = Duration::from_millis(250);
 /// Addresses flushed together that tell of a drain. *Source*: our choice, above what ordinary turnover brings in
 /// [`FLUSH_GATHER`].
 const DRAIN: usize = 32;
-/// Pause after a failure: of the sockets, or of a repair. *Source*: our choice.
+/// Pause after a failure of the sockets. *Source*: our choice.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// Most changes of one part told in words. *Source*: our choice.
 const TOLD: usize = 8;
@@ -203,18 +203,11 @@ impl Worker {
         let repair = self.net.repair(&parts, &mut |attachment| held(driver, attachment));
         self.tell_made(&repair.made, &by, began.elapsed());
         self.tell_failures(&repair.failures);
-        let made = repair.parts();
-        let failed: BTreeSet<Part> = repair.failures.iter().map(|(part, _)| *part).collect();
-        let concerned = made.union(&failed).copied().collect();
-        let quarrels = self.schedule.repaired(Instant::now(), &concerned);
-        // What failed again and again is nobody's doing, and has been told.
-        for quarrel in quarrels.iter().filter(|quarrel| made.contains(&quarrel.part)) {
-            self.alarm(quarrel, &repair.made, &by);
+        for quarrel in self.schedule.repaired(Instant::now(), &repair.parts()) {
+            self.alarm(&quarrel, &repair.made, &by);
         }
-        if !failed.is_empty() {
-            // Nobody will tell when what was missing is there: it is tried again, ever more slowly.
-            self.schedule.notice(Instant::now() + FAILURE_PAUSE, &failed, &by);
-        }
+        // These have been told, and are nobody's doing.
+        self.schedule.failed(Instant::now(), &repair.failures.iter().map(|(part, _)| *part).collect());
     }
 
     fn tell_made(&self, made: &[Change], by: &BTreeSet<String>, took: Duration) {
