@@ -7,7 +7,7 @@ use crate::error::{During, HostError};
 use crate::netlink::route;
 use crate::netlink::rule::{self, Rule, SeenRule};
 use crate::netlink::uapi::AF_INET;
-use crate::numbers::{EniSlot, PRIORITY_MAIN, TABLE_MAIN};
+use crate::numbers::{EniSlot, PRIORITY_ENI_SOURCE, PRIORITY_MAIN, TABLE_MAIN};
 use crate::plan::{Layout, routing};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -94,11 +94,12 @@ impl NodeNet {
     }
 
     /// Removes what an earlier owner of these addresses left among the rules, whoever made it: a rule to or from exactly
-    /// such an address leads its next owner's packets elsewhere. A rule whose address is still routed to a link that is not
-    /// ours belongs to a pod of the incumbent and stays, and so does, in layout compat, what a running pod needs.
+    /// such an address leads its next owner's packets elsewhere. So does what the incumbent made for an ENI that is gone, whose
+    /// own address this was. A rule whose address is still routed to a link that is not ours belongs to a pod of the incumbent
+    /// and stays, and so does what an ENI, or in layout compat a running pod, needs.
     pub(super) fn forget_rules(&mut self, nets: &[IpNetwork]) -> Result<(), HostError> {
         let within = |s: SeenRule| {
-            let address = routing::address_of(&s.rule)?;
+            let address = routing::address_of(&s.rule).or_else(|| of_eni(&s.rule))?;
             nets.iter().any(|net| net.contains(address)).then_some((s, address))
         };
         let rules: Vec<(SeenRule, IpAddr)> = self.seen_rules()?.into_iter().filter_map(within).collect();
@@ -115,7 +116,9 @@ impl NodeNet {
                     && !ours.contains_key(&r.device)
             })
         };
-        let needed = |rule: &Rule, address| wanted.as_ref().is_some_and(|w| w.keeps(address, rule));
+        let needed = |rule: &Rule, address| {
+            wanted.as_ref().is_some_and(|w| w.shared.contains(rule) || w.keeps(address, rule))
+        };
         let stale = rules.iter().filter(|(s, address)| !elsewhere(*address) && !needed(&s.rule, *address));
         let edits = stale.map(|(SeenRule { rule, protocol }, _)| {
             let what = format!("removed rule {rule}, left by an earlier owner of the address");
@@ -123,6 +126,12 @@ impl NodeNet {
         });
         self.attempt_all(edits.collect())
     }
+}
+
+/// The address of an ENI's own that a rule is for, whoever made it.
+fn of_eni(rule: &Rule) -> Option<IpAddr> {
+    let source = rule.source.filter(|net| route::is_host(*net) && rule.destination.is_none())?;
+    (rule.priority == PRIORITY_ENI_SOURCE).then(|| source.ip())
 }
 
 pub(super) fn removal(rule: &Rule) -> Edit {
