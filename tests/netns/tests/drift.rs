@@ -140,6 +140,28 @@ fn drift_is_noticed_repaired_and_counted_by_part() {
     });
 }
 
+/// Where the kernel does not promote secondaries, a foreign address that came first takes the ENI's own with it.
+#[test]
+fn own_address_outlives_foreign_ones() {
+    on_stage(|stage| {
+        let (_fabric, mut node) = ready_node(stage);
+        let state = kernel_state(stage);
+        stage.run(
+            "sysctl -qw net.ipv4.conf.all.promote_secondaries=0 net.ipv4.conf.eth1.promote_secondaries=0",
+        );
+        for own in ["", "ip addr add 10.0.1.12/24 dev eth1"] {
+            stage.run("ip addr flush dev eth1; ip addr add 10.0.1.101/24 dev eth1; ip addr add 10.0.1.102/24 dev eth1");
+            stage.run(own);
+            let all = Noticed { parts: Part::ALL.into(), ..Noticed::default() };
+            assert!(repair(&mut node, &all).parts().contains(&Part::Address));
+            let addresses = stage.run("ip -br -4 addr show eth1");
+            assert!(addresses.trim().ends_with(" 10.0.1.12/24"), "{own}: {addresses}");
+            same(stage, &state, own);
+            assert!(repair(&mut node, &all).made.is_empty(), "{own}: something was left to do");
+        }
+    });
+}
+
 /// Who did it: nftables names the process, routing the port.
 #[test]
 fn culprit_is_named() {

@@ -56,25 +56,39 @@ impl NodeNet {
     /// The ENI carries its primary address and no other: pods own the rest (an operating system that configures every
     /// address would answer for them). No route to the subnet in `main`: the node itself speaks through the primary ENI.
     fn sync_address(&mut self, eni: &EniConfig, link: &Link) -> Result<(), HostError> {
+        let right = |a: &addr::Address| a.address == eni.primary && a.prefix_len == eni.subnet.prefix();
+        let present = self.seen_addresses(eni, link)?;
+        // Before the removals: with its last address a device loses its routes.
+        self.add_address(eni, link, present.iter().any(right))?;
+        let others: Vec<_> = present.iter().filter(|a| !right(a)).collect();
+        for other in &others {
+            let what = format!("removed address {}/{} from {}", other.address, other.prefix_len, link.name);
+            let message = addr::delete(link.index, other.address, other.prefix_len);
+            self.attempt(Edit::new(Part::Address, what, message))?;
+        }
+        if others.is_empty() {
+            return Ok(());
+        }
+        // A subnet's first address takes the others with it, unless `promote_secondaries` is set.
+        let there = self.seen_addresses(eni, link)?.iter().any(right);
+        self.add_address(eni, link, there)
+    }
+
+    fn seen_addresses(&mut self, eni: &EniConfig, link: &Link) -> Result<Vec<addr::Address>, HostError> {
         let list = addr::list(family(eni.primary), link.index);
         let seen =
             self.route.list(&list, addr::parse).during(|| format!("list the addresses of {}", link.name))?;
-        let present: Vec<_> =
-            seen.into_iter().filter(|a| a.index == link.index && a.scope == RT_SCOPE_UNIVERSE).collect();
-        let right = |a: &addr::Address| a.address == eni.primary && a.prefix_len == eni.subnet.prefix();
-        let (name, prefix) = (&link.name, eni.subnet.prefix());
-        let mut edits = Vec::new();
-        if !present.iter().any(right) {
-            let what = format!("added address {}/{prefix} to {name}", eni.primary);
-            let message = addr::add(link.index, eni.primary, prefix, false);
-            edits.push(Edit::new(Part::Address, what, message));
+        Ok(seen.into_iter().filter(|a| a.index == link.index && a.scope == RT_SCOPE_UNIVERSE).collect())
+    }
+
+    fn add_address(&mut self, eni: &EniConfig, link: &Link, there: bool) -> Result<(), HostError> {
+        if there {
+            return Ok(());
         }
-        // After the addition: removing a subnet's first address takes the others with it.
-        edits.extend(present.iter().filter(|a| !right(a)).map(|a| {
-            let what = format!("removed address {}/{} from {name}", a.address, a.prefix_len);
-            Edit::new(Part::Address, what, addr::delete(link.index, a.address, a.prefix_len))
-        }));
-        self.send(edits, || format!("set the address of {} to {}", link.name, eni.primary))
+        let (name, prefix) = (&link.name, eni.subnet.prefix());
+        let what = format!("added address {}/{prefix} to {name}", eni.primary);
+        let edit = Edit::new(Part::Address, what, addr::add(link.index, eni.primary, prefix, false));
+        self.send(vec![edit], || format!("set the address of {name} to {}", eni.primary))
     }
 
     /// The routes of a table that lead anywhere.
