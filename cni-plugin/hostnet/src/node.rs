@@ -35,6 +35,7 @@ use crate::plan::ruleset::{self, Placed};
 use crate::plan::{EniConfig, NodeConfig};
 use crate::sysctl;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 /// An ENI that has been set up, and its device.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub struct NodeNet {
     /// ENIs of which something could not be removed. Apart from the others: a repair would bring them back.
     leaving: BTreeMap<EniSlot, Ready>,
     strangers: Strangers,
+    /// Links of pods that lacked something when they were last looked at, and since when.
+    unwired: BTreeMap<u32, Instant>,
     made: Made,
 }
 
@@ -72,6 +75,7 @@ impl NodeNet {
             enis: BTreeMap::new(),
             leaving: BTreeMap::new(),
             strangers: Strangers::Keep,
+            unwired: BTreeMap::new(),
             made: Made::default(),
         })
     }

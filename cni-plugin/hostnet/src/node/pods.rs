@@ -11,6 +11,12 @@ use crate::plan::pod as plan;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long a pod may lack something before that is drift. *Why not at once*: a plugin gives its link a name, sets it up and
+/// adds its routes in one message, and a look may fall in between. *Source*: our choice; the kernel works through such a
+/// message in well under a millisecond, unless a hypervisor takes the processor away in between.
+const WIRING: Duration = Duration::from_millis(100);
 
 /// A pod's own link, not waiting for its deletion.
 pub(super) struct Live {
@@ -29,7 +35,7 @@ impl NodeNet {
         let like = IpAddr::from([0, 0, 0, 0]);
         let (seen, mirror) = (self.all_routes(like, TABLE_PODS)?, self.all_routes(like, TABLE_MAIN)?);
         // After the routes: that of a pod which is wired between the two looks would seem to be nobody's.
-        let live = self.live_pods()?;
+        let (live, now) = (self.live_pods()?, Instant::now());
         let mut failures = Vec::new();
         let of_pod = |r: &Route| r.protocol == PROTOCOL && live.contains_key(&r.device);
         let stale = seen.iter().filter(|r| !of_pod(r));
@@ -37,39 +43,56 @@ impl NodeNet {
             let what = format!("removed route {route}, which is no pod's");
             failures.extend(self.attempt(Edit::new(Part::PodRoute, what, route::delete(route))).err());
         }
+        let before = std::mem::take(&mut self.unwired);
         for (index, pod) in &live {
             let routed = |r: &&Route| r.device == *index && r.protocol == PROTOCOL;
             let mut addresses: Vec<IpAddr> = seen.iter().filter(routed).map(|r| r.destination.ip()).collect();
-            if addresses.is_empty() || !pod.link.up {
-                addresses = pod.attachment.as_ref().map_or_else(Vec::new, &mut *held);
-            }
-            if addresses.is_empty() {
-                continue;
-            }
-            if !pod.link.up {
-                let what = format!("set {} up", pod.link.name);
-                let edit = Edit::new(Part::PodRoute, what, link::set_up(Key::Index(*index)));
-                failures.extend(self.attempt(edit).err());
-            }
             let present = |r: &Route| {
                 let table = if r.table == TABLE_PODS { &seen } else { &mirror };
                 pod.link.up && table.iter().any(|s| s.destination == r.destination && s.device == r.device)
             };
-            for route in plan::host_routes(&addresses, *index).iter().filter(|r| !present(r)) {
-                // One that leads nowhere holds the place, and would be taken for the pod's.
-                let holds = |r: &&Route| {
-                    !r.leads_on() && r.destination == route.destination && r.table == route.table
-                };
-                for nowhere in mirror.iter().filter(holds) {
-                    let what = format!("removed route {nowhere}, which stands in a pod's way");
-                    failures
-                        .extend(self.attempt(Edit::new(Part::PodRoute, what, route::delete(nowhere))).err());
-                }
-                let what = format!("added route {route} to {}", pod.link.name);
-                failures.extend(self.attempt(Edit::new(Part::PodRoute, what, route::add(route))).err());
+            if !addresses.is_empty() && plan::host_routes(&addresses, *index).iter().all(present) {
+                continue;
             }
+            let since = *before.get(index).unwrap_or(&now);
+            self.unwired.insert(*index, since);
+            if now.saturating_duration_since(since) < WIRING {
+                continue;
+            }
+            if addresses.is_empty() || !pod.link.up {
+                addresses = pod.attachment.as_ref().map_or_else(Vec::new, &mut *held);
+            }
+            let routes = plan::host_routes(&addresses, *index);
+            let missing: Vec<&Route> = routes.iter().filter(|r| !present(r)).collect();
+            failures.extend(self.rewire(&pod.link, &missing, &mirror));
         }
         several(failures)
+    }
+
+    /// Sets a pod's link up where that is what took its routes, and adds them. Returns what failed.
+    fn rewire(&mut self, link: &Link, missing: &[&Route], mirror: &[Route]) -> Vec<HostError> {
+        let mut edits = Vec::new();
+        if !link.up && !missing.is_empty() {
+            let up = link::set_up(Key::Index(link.index));
+            edits.push(Edit::new(Part::PodRoute, format!("set {} up", link.name), up));
+        }
+        for route in missing {
+            // One that leads nowhere holds the place, and would be taken for the pod's.
+            let holds =
+                |r: &&Route| !r.leads_on() && r.destination == route.destination && r.table == route.table;
+            edits.extend(mirror.iter().filter(holds).map(|nowhere| {
+                let what = format!("removed route {nowhere}, which stands in a pod's way");
+                Edit::new(Part::PodRoute, what, route::delete(nowhere))
+            }));
+            let what = format!("added route {route} to {}", link.name);
+            edits.push(Edit::new(Part::PodRoute, what, route::add(route)));
+        }
+        edits.into_iter().filter_map(|edit| self.attempt(edit).err()).collect()
+    }
+
+    /// When pods are to be looked at again that may only just be being wired.
+    pub(super) fn unwired_until(&self, now: Instant) -> Option<Instant> {
+        self.unwired.values().map(|since| *since + WIRING).filter(|until| *until > now).min()
     }
 
     /// Makes one change; that its object is gone, going, or there already is no failure.

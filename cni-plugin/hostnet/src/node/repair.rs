@@ -8,6 +8,7 @@ use crate::netlink::link::Link;
 use crate::node::Change;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Instant;
 
 /// What a repair did.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Repair {
     pub made: Vec<Change>,
     /// What could not be put right, and in which part to look for it again.
     pub failures: Vec<(Part, HostError)>,
+    /// When to look at routes to pods again: a pod lacks something, and may only just be being wired.
+    pub again_at: Option<Instant>,
 }
 
 impl Repair {
@@ -61,6 +64,7 @@ impl NodeNet {
             let outcome = self.repair_pod_routes(held);
             repair.note(Part::PodRoute, outcome);
             of_pods = self.made.count() > before;
+            repair.again_at = self.unwired_until(Instant::now());
         }
         // Last: in layout compat a pod has its rules while its addresses are routed to it.
         if of_pods || parts.contains(&Part::Rule) {

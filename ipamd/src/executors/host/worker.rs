@@ -206,6 +206,9 @@ impl Worker {
         for quarrel in self.schedule.repaired(Instant::now(), &repair.parts()) {
             self.alarm(&quarrel, &repair.made, &by);
         }
+        if let Some(at) = repair.again_at {
+            self.schedule.notice(at, &BTreeSet::from([Part::PodRoute]), &by);
+        }
         // These have been told, and are nobody's doing.
         self.schedule.failed(Instant::now(), &repair.failures.iter().map(|(part, _)| *part).collect());
     }
