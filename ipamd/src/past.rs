@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use podwire_hostnet::{HostError, NodeNet, chain};
+use podwire_hostnet::{HostError, NodeNet, chain, has_legacy_nat};
 use podwire_ledger::ipam_json::{self, Checkpoint, IpamJsonError};
 
 use crate::takeover::TakeOver;
@@ -75,6 +75,12 @@ pub fn enter(take: &TakeOver, net: &mut NodeNet, install_plugin: &dyn Fn() -> an
     }
     if let Err(error) = net.flush_addresses(&take.dead) {
         told(&error, "what dead pods of the incumbent's left in the kernel is not removed");
+    }
+    if has_legacy_nat() {
+        tracing::warn!(
+            "iptables-legacy holds NAT rules on this node: if aws-node made some, they stay in force until a reboot, and what is \
+             added to the VPC or exempted from SNAT later has no effect for pods here"
+        );
     }
     if let Err(error) = install_plugin() {
         tracing::error!(

@@ -29,6 +29,9 @@ pub use error::{HostError, chain, mac_text};
 pub use names::{Attachment, check_prefix, host_ifname, is_host_mac, link_suffix, pod_suffix};
 pub use netlink::NetlinkError;
 pub use netns::Netns;
-pub use node::{Change, Doomed, NodeNet, Noticed, Part, PodLink, Repair, Still, UnmarkedLink, Waker, Watch};
+pub use node::{
+    Change, Doomed, NodeNet, Noticed, Part, PodLink, Repair, Still, UnmarkedLink, Waker, Watch,
+    has_legacy_nat,
+};
 pub use numbers::EniSlot;
 pub use plan::{EniConfig, Layout, NodeConfig, RandomSnat};

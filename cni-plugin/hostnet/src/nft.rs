@@ -4,6 +4,7 @@
 //! refuses as a whole.
 
 pub(crate) mod expr;
+pub(crate) mod incumbent;
 pub(crate) mod read;
 pub(crate) mod transaction;
 pub(crate) mod uapi;

@@ -17,7 +17,7 @@ mod sources;
 
 pub use change::{Change, Part};
 pub use drift::{Noticed, Waker, Watch};
-pub use incumbent::UnmarkedLink;
+pub use incumbent::{UnmarkedLink, has_legacy_nat};
 pub use links::{Doomed, PodLink, Still};
 pub use repair::Repair;
 

@@ -1,5 +1,5 @@
 //! aws-node as far as a change of daemons concerns it: how it reads and writes its checkpoint, what it would hand out next,
-//! and how it wires a pod. *Source*: incumbent-behaviour §2.6, §4.1, §5.2, §6.1, §6.2 (amazon-vpc-cni-k8s v1.23.1).
+//! how it wires a pod, and what it makes for the whole node. *Source*: incumbent-behaviour §2.6, §4.1, §4.4, §5.2, §6.1, §6.2 (amazon-vpc-cni-k8s v1.23.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -215,6 +215,31 @@ pub fn wire(node: &Node, name: &str, address: Ipv4Addr, table: Option<u32>) -> a
         host(&format!("ip rule add from {address}/32 lookup {table} prio 1536"))?;
     }
     Ok(OldPod { netns, entry: new_entry(name, address) })
+}
+
+/// Makes what it makes for the whole node, as on a node with `iptables-nft`: SNAT for what leaves these networks, marks.
+///
+/// # Errors
+/// A command fails.
+pub fn set_up(node: &Node, primary: Ipv4Addr, vpc: &str) -> anyhow::Result<()> {
+    let rules = format!(
+        "-t nat -N AWS-SNAT-CHAIN-0
+         -t nat -A POSTROUTING -m comment --comment 'AWS SNAT CHAIN' -j AWS-SNAT-CHAIN-0
+         -t nat -A AWS-SNAT-CHAIN-0 -d {vpc} -m comment --comment 'AWS SNAT CHAIN' -j RETURN
+         -t nat -A AWS-SNAT-CHAIN-0 ! -o vlan+ -m comment --comment 'AWS, SNAT' -m addrtype ! --dst-type LOCAL -j SNAT --to-source {primary} --random-fully
+         -t mangle -A PREROUTING -i eth0 -m comment --comment 'AWS, primary ENI' -m addrtype --dst-type LOCAL --limit-iface-in -j CONNMARK --set-mark 0x80/0x80
+         -t mangle -A PREROUTING -i eni+ -m comment --comment 'AWS, primary ENI' -j CONNMARK --restore-mark --mask 0x80"
+    );
+    let marks = format!(
+        "nft 'table ip aws-cni {{
+           chain snat-mark {{ counter ip daddr {vpc} return; counter ct mark set ct mark | 0x80; }}
+           chain nat-prerouting {{ type nat hook prerouting priority -90; policy accept;
+             fib daddr type local return; iifname \"eni*\" counter jump snat-mark; counter meta mark set ct mark & 0x80; }}
+         }}'"
+    );
+    let script: String = rules.lines().map(|rule| format!("iptables-nft -w {}\n", rule.trim())).collect();
+    run(node.command("sh"), &format!("{script}ip rule add fwmark 0x80/0x80 lookup main prio 1024\n{marks}"))?;
+    Ok(())
 }
 
 /// What its checkpoint says of a pod it just made.

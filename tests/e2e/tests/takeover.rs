@@ -1,7 +1,8 @@
 //! The node changes hands: from the incumbent to podwire and back, with pods running throughout (design §4).
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ use vpcsim::node::Node;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PREFIXES: (&str, &str) = Mode::Prefix.setting();
+/// The simulated VPC's network.
+const VPC: &str = "10.0.0.0/16";
 
 fn lab(test: &str) -> Lab {
     Lab::start(LabSpec::named(&format!("e2e-{test}-{}", std::process::id())))
@@ -62,10 +65,12 @@ fn rules_of(node: &Node, address: Ipv4Addr) -> usize {
     sh(node, "ip rule").lines().filter(|line| line.contains(&format!(" {address} "))).count()
 }
 
-/// The node as the incumbent leaves it: pods on its prefix, its conflist, a checkpoint. Addresses 1 to `count`.
+/// The node as the incumbent leaves it: its SNAT, pods on its prefix, its conflist, a checkpoint. Addresses 1 to `count`.
 fn incumbents_node(lab: &Lab, count: usize) -> (Node, Vec<OldPod>) {
     let spec = NodeSpec::new("n1").of_type("m5.large").with_launch_prefixes(1);
     let node = lab.add_node(spec).expect("a node");
+    let primary = node.primary().expect("a primary address").address;
+    incumbent::set_up(&node, primary, VPC).expect("set up");
     let prefix = assigned(lab, &node)[0];
     let addresses = prefix.iter().skip(1).take(count);
     let pods: Vec<OldPod> = addresses
@@ -201,6 +206,43 @@ fn node_goes_from_the_incumbent_to_podwire_and_back() {
         );
     }
     ping(&old[0], new[0].address);
+}
+
+/// Who a pod is to a host that greets each caller with the caller's address.
+fn seen_as(pod: &OldPod, host: SocketAddr) -> String {
+    let connect = || TcpStream::connect_timeout(&host, PATIENCE);
+    let stream = pod.netns.enter(connect).expect("namespaces").expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut greeting = String::new();
+    BufReader::new(stream).read_line(&mut greeting).expect("a greeting");
+    greeting.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// What the incumbent made for the whole node decides nothing any more: where the VPC has grown since, hosts see its pods
+/// themselves, and not the node.
+#[test]
+fn incumbents_snat_ends_with_the_take_over() {
+    let lab = lab("snat");
+    let (node, old) = incumbents_node(&lab, 1);
+    let (pod, outside) = (&old[0], lab.internet().address());
+    let primary = node.primary().expect("a primary address").address;
+    assert_eq!(seen_as(pod, outside), primary.to_string());
+    let there = outside.ip().to_string();
+    let (network, _) = there.rsplit_once('.').expect("an IPv4 address");
+    let range = format!("{network}.0/24").parse().expect("a range");
+    lab.with_cloud(|cloud| cloud.widen_vpc(cloud.now(), range));
+    let daemon = podwire(&node);
+    // Metadata may lag at the start; it is asked again after 30 s.
+    wait_for(Duration::from_secs(45), "the pod to be seen itself", || {
+        Ok((seen_as(pod, outside) == pod.entry.ipv4.to_string()).then_some(()))
+    })
+    .expect("seen");
+    let ruleset = sh(&node, "nft list ruleset");
+    assert!(
+        ruleset.contains("podwire") && !ruleset.contains("AWS-") && !ruleset.contains("aws-cni"),
+        "{ruleset}"
+    );
+    assert!(daemon.log_tail_of(500).contains("what aws-node had made"), "it is told");
 }
 
 /// The incumbent worked in between: its file beats our ledger, and a crash right after the take-over loses nothing.

@@ -61,6 +61,7 @@ pub(crate) const RTN_BLACKHOLE: u8 = 6;
 pub(crate) const RTN_UNREACHABLE: u8 = 7;
 pub(crate) const RTN_PROHIBIT: u8 = 8;
 pub(crate) const RTN_THROW: u8 = 9;
+pub(crate) const RTPROT_UNSPEC: u8 = 0;
 pub(crate) const RTPROT_KERNEL: u8 = 2;
 pub(crate) const RTNH_F_ONLINK: u32 = 4;
 pub(crate) const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;

@@ -61,7 +61,7 @@ fn is_dormant(socket: &mut Socket) -> Result<Option<bool>, NetlinkError> {
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let flags = replies.iter().find_map(|reply| find(body(reply), NFTA_TABLE_FLAGS)?.be32());
+    let flags = replies.iter().find_map(|reply| find(body(&reply.payload), NFTA_TABLE_FLAGS)?.be32());
     Ok(Some(flags.unwrap_or(0) & NFT_TABLE_F_DORMANT != 0))
 }
 
@@ -115,16 +115,17 @@ pub(crate) fn read(socket: &mut Socket) -> Result<Option<Seen>, NetlinkError> {
     Ok(Some(seen))
 }
 
-fn body(reply: &Reply) -> &[u8] {
-    reply.payload.get(HEADER_LEN..).unwrap_or_default()
+/// What follows the header of an answer.
+pub(super) fn body(payload: &[u8]) -> &[u8] {
+    payload.get(HEADER_LEN..).unwrap_or_default()
 }
 
-fn text(bytes: &[u8], kind: u16) -> Option<&str> {
+pub(super) fn text(bytes: &[u8], kind: u16) -> Option<&str> {
     find(bytes, kind).and_then(Attr::text)
 }
 
 fn chain(reply: &Reply) -> Option<(String, SeenChain)> {
-    let body = body(reply);
+    let body = body(&reply.payload);
     if text(body, NFTA_CHAIN_TABLE)? != TABLE {
         return None;
     }
@@ -138,7 +139,7 @@ fn chain(reply: &Reply) -> Option<(String, SeenChain)> {
 }
 
 fn rule(reply: &Reply) -> Option<(String, String)> {
-    let body = body(reply);
+    let body = body(&reply.payload);
     if text(body, NFTA_RULE_TABLE)? != TABLE {
         return None;
     }
@@ -147,7 +148,7 @@ fn rule(reply: &Reply) -> Option<(String, String)> {
 }
 
 /// Userdata is a list of (type, length, value), one byte each for the first two.
-fn comment(mut userdata: &[u8]) -> Option<String> {
+pub(super) fn comment(mut userdata: &[u8]) -> Option<String> {
     while let [kind, len, rest @ ..] = userdata {
         let value = rest.get(..usize::from(*len))?;
         if *kind == NFTNL_UDATA_RULE_COMMENT {
@@ -160,7 +161,7 @@ fn comment(mut userdata: &[u8]) -> Option<String> {
 }
 
 fn set(reply: &Reply) -> Option<(String, SeenSet)> {
-    let body = body(reply);
+    let body = body(&reply.payload);
     if text(body, NFTA_SET_TABLE)? != TABLE {
         return None;
     }
@@ -190,7 +191,7 @@ fn elements(socket: &mut Socket, set: &str) -> Result<BTreeSet<Element>, Netlink
 }
 
 fn records(reply: &Reply) -> Vec<Record> {
-    let list = find(body(reply), NFTA_SET_ELEM_LIST_ELEMENTS);
+    let list = find(body(&reply.payload), NFTA_SET_ELEM_LIST_ELEMENTS);
     list.into_iter().flat_map(|l| attrs(l.payload)).filter_map(|a| record(a.payload)).collect()
 }
 

@@ -65,10 +65,13 @@ pub(crate) fn commit(socket: &mut Socket, steps: &[Step]) -> Result<(), NetlinkE
     if steps.is_empty() {
         return Ok(());
     }
+    send(socket, (1..).zip(steps).flat_map(|(id, step)| messages(step, id)).collect())
+}
+
+/// Sends the requests as one transaction.
+pub(super) fn send(socket: &mut Socket, messages: Vec<Message>) -> Result<(), NetlinkError> {
     let mut batch = vec![(frame(NFNL_MSG_BATCH_BEGIN), 0)];
-    for (id, step) in (1..).zip(steps) {
-        batch.extend(messages(step, id).into_iter().map(|m| (m, NLM_F_ACK)));
-    }
+    batch.extend(messages.into_iter().map(|m| (m, NLM_F_ACK)));
     batch.push((frame(NFNL_MSG_BATCH_END), 0));
     socket.transaction(batch)
 }

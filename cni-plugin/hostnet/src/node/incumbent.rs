@@ -1,14 +1,18 @@
-//! Pods that the incumbent wired: finding them and marking them as ours. Afterwards they are like any pod of ours: their
-//! own rules are no longer needed and go when their ENI is set up or their address is released, like every rule that an
-//! earlier owner of an address left.
+//! What the incumbent left: what it made for the whole node, which goes, and pods that it wired, which are found and marked
+//! as ours. Afterwards these are like any pod of ours: their own rules are no longer needed and go when their ENI is set up or
+//! their address is released, like every rule that an earlier owner of an address left.
 
 use super::change::Edit;
-use super::{NodeNet, Part};
+use super::{NodeNet, Part, not_applied};
 use crate::error::{During, HostError};
 use crate::names::Attachment;
 use crate::netlink::link::{self, Key};
 use crate::netlink::route::{self, Route};
-use crate::numbers::{TABLE_MAIN, TABLE_PODS};
+use crate::netlink::rule::{self, Rule, SeenRule};
+use crate::netlink::uapi::RTPROT_UNSPEC;
+use crate::nft::incumbent;
+use crate::numbers::{PRIORITY_EXTERNAL_SERVICE, TABLE_MAIN, TABLE_PODS};
+use crate::plan::routing;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -21,7 +25,38 @@ pub struct UnmarkedLink {
     pub addresses: Vec<IpAddr>,
 }
 
+/// Whether `iptables-legacy` holds NAT rules here. Whose they are cannot be told without it.
+#[must_use]
+pub fn has_legacy_nat() -> bool {
+    let tables = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names");
+    tables.is_ok_and(|names| names.lines().any(|name| name == "nat"))
+}
+
 impl NodeNet {
+    /// Takes away what the incumbent made for the whole node and would go on deciding with the settings of its last day: its
+    /// SNAT and connection marks in nftables, its rules to external services. Ours does all of it by now, and where the
+    /// incumbent gets the node back it makes its own anew at its start. Repeating it does no harm. Returns how much there was.
+    ///
+    /// # Errors
+    /// The node has not been applied, or the kernel refuses; what is left then can be taken away by another call.
+    pub fn remove_incumbents(&mut self) -> Result<usize, HostError> {
+        let (node, _) = self.node.as_ref().ok_or_else(not_applied)?;
+        let wanted = routing::rules(node, []);
+        let left = incumbent::find_all(&mut self.filter).during(|| "look for aws-node's nft rules".into())?;
+        if !left.is_empty() {
+            incumbent::remove(&mut self.filter, &left).during(|| "remove aws-node's nft rules".into())?;
+        }
+        left.iter().for_each(|part| self.note(Part::Leftover, format!("removed {part}, made by aws-node")));
+        let rules = self.seen_rules()?;
+        let stale = rules.iter().filter(|s| is_to_external(s) && !wanted.contains(&s.rule));
+        let stale: Vec<&Rule> = stale.map(|s| &s.rule).collect();
+        for stale in &stale {
+            let what = format!("removed rule {stale}, made by aws-node");
+            self.attempt(Edit::new(Part::Leftover, what, rule::delete_anyones(stale, RTPROT_UNSPEC)))?;
+        }
+        Ok(left.len() + stale.len())
+    }
+
     /// Every veth of the host's without an alias of ours.
     ///
     /// # Errors
@@ -80,4 +115,11 @@ impl NodeNet {
         }
         self.send(edits, action)
     }
+}
+
+/// Whether a rule has the shape of the incumbent's rules to external services. *Source*: incumbent-behaviour §4.1; it gives
+/// none of its rules a protocol, and leaves this priority to nobody else.
+fn is_to_external(seen: &SeenRule) -> bool {
+    let exact = |to| Rule::to(PRIORITY_EXTERNAL_SERVICE, to, TABLE_MAIN) == seen.rule;
+    seen.protocol == RTPROT_UNSPEC && seen.rule.destination.is_some_and(exact)
 }

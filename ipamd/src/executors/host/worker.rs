@@ -49,6 +49,8 @@ pub(super) struct Worker {
     flush_at: Option<Instant>,
     /// Whether nothing of an unknown ENI is left.
     pruned: bool,
+    /// Whether what the incumbent made for the whole node is still to go.
+    inherited: bool,
     /// What failed last time: told once.
     told: Vec<String>,
 }
@@ -73,6 +75,7 @@ impl Worker {
             cooling: Vec::new(),
             flush_at: None,
             pruned: false,
+            inherited: true,
             told: Vec::new(),
         }
     }
@@ -103,6 +106,9 @@ impl Worker {
                 }
                 Ok(Job::Node(node, done)) => {
                     let outcome = self.net.apply_node(&node);
+                    if outcome.is_ok() {
+                        self.disinherit();
+                    }
                     // What was taken from pods while no daemon ran comes back now.
                     self.schedule.notice(Instant::now(), &BTreeSet::from([Part::PodRoute]), &BTreeSet::new());
                     if done.send(outcome).is_err() {
@@ -173,6 +179,27 @@ impl Worker {
         }
     }
 
+    /// Once only: an incumbent that is started beside us is the operator's affair.
+    fn disinherit(&mut self) {
+        if !self.inherited {
+            return;
+        }
+        match self.net.remove_incumbents() {
+            Ok(parts) => {
+                self.inherited = false;
+                if parts > 0 {
+                    tracing::info!(parts, "removed what aws-node had made for the whole node");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    reason = chain(&error),
+                    "what aws-node made for the whole node stays in force; tried again"
+                )
+            }
+        }
+    }
+
     fn notice(&mut self) {
         match self.watch.take(&self.net) {
             Ok(noticed) => {
@@ -194,6 +221,7 @@ impl Worker {
             self.next_look = began + LOOK_EVERY;
             self.schedule.notice(began, &Part::ALL.into(), &BTreeSet::new());
             self.prune();
+            self.disinherit();
         }
         let (parts, by) = self.schedule.take_due(began);
         if parts.is_empty() {
