@@ -10,8 +10,8 @@ pub mod cni;
 pub mod daemon;
 pub mod heartbeat;
 mod log;
+pub mod pending_release;
 mod start;
-pub mod tombstone;
 mod verbs;
 
 use cni::env::{Asked, Environment, Invocation, Verb};

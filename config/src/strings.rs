@@ -8,7 +8,8 @@ pub trait Strings {
     fn get(&self, name: &str) -> Option<String>;
 }
 
-/// The process environment. *Invariant*: this is the only place of the daemon that reads it.
+/// The process environment. *Invariant*: this is the only place of ours in the daemon that reads it; the AWS SDK reads its own
+/// variables.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Environment;
 

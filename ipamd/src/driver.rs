@@ -1,4 +1,4 @@
-//! The driver: one task that owns the pool, the only source of "now".
+//! The driver: one task that owns the pool, and the only caller of `Pool::handle`, with the time from [`clock`].
 //!
 //! Inputs come in through one bounded queue; effects go out to executors in the order the pool gave them. The driver
 //! never waits for an executor: what an executor cannot take now waits in that executor's own queue.

@@ -129,7 +129,7 @@ pub fn write_conflist(dir: &Path, bin_dir: &Path, settings: &PluginSettings) -> 
     Ok(path)
 }
 
-/// Removes a conflist of an earlier boot: until an address is usable, the runtime must not think that there is a network.
+/// Hides a conflist of an earlier boot: until an address is usable, the runtime must not think that there is a network.
 /// What others chained into it is kept beside it, for [`write_conflist`].
 ///
 /// # Errors

@@ -140,7 +140,7 @@ fn clear_away(path: &Path) {
 
 fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "it cannot be removed; it is tried again");
+        tracing::warn!(path = %path.display(), %error, "the file of a pending release cannot be removed; it is tried again");
     }
 }
 
@@ -170,7 +170,7 @@ fn done(path: &Path, taken_in: &(SandboxKey, Time), boot: &BootId) {
 fn set_aside(path: &Path, reason: &str) {
     tracing::error!(path = %path.display(), reason, "a pending release cannot be read; it is set aside as *.unreadable");
     if let Err(error) = std::fs::rename(path, path.with_extension("unreadable")) {
-        tracing::error!(path = %path.display(), %error, "it cannot be renamed either");
+        tracing::error!(path = %path.display(), %error, "a pending release that cannot be read cannot be renamed either");
     }
 }
 

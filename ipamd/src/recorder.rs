@@ -81,11 +81,11 @@ impl Recorder {
         }
         match write(&path, &recording) {
             Ok(()) => {
-                tracing::error!(path = %path.display(), "the pool broke an invariant; keep this trace as evidence, it can be played again");
+                tracing::error!(path = %path.display(), "the pool panicked, as it does rather than give an address twice; keep this trace as evidence, it can be played again");
             }
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
-                "the pool broke an invariant, and its trace cannot be kept"
+                "the pool panicked, as it does rather than give an address twice, and its trace cannot be kept"
             ),
         }
     }

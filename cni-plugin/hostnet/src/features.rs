@@ -31,7 +31,7 @@ pub struct Missing {
     pub required: bool,
 }
 
-/// What does without something.
+/// What the settings ask of the kernel: decides which features are required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     /// The node translates addresses of what leaves the VPC.

@@ -5,7 +5,7 @@
 //!
 //! | who | changes |
 //! |---|---|
-//! | plugin, through [`pod`] | the pod's namespace, its veth pair, its host routes |
+//! | plugin, through [`pod`] | the pod's namespace, its veth pair, its host routes, its rules in layout compat; without daemon it deletes its own link |
 //! | daemon, through [`NodeNet`] | ENIs, route tables, rules, the nft table, deletion of links |
 
 mod diff;

@@ -8,7 +8,7 @@ use crate::cni::netconf::NetConf;
 use crate::cni::result;
 use crate::daemon::{Daemon, DaemonError};
 use crate::log::Log;
-use crate::tombstone::PendingRelease;
+use crate::pending_release::PendingRelease;
 use podwire_hostnet::pod::{self, PodNet, Teardown};
 use podwire_hostnet::{HostError, Netns, chain, mac_text};
 use podwire_proto::RELEASED_DIR;

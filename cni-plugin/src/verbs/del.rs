@@ -9,7 +9,7 @@ use crate::cni::error::{CniError, TRY_AGAIN};
 use crate::cni::result;
 use crate::daemon::Daemon;
 use crate::log::Log;
-use crate::tombstone::PendingRelease;
+use crate::pending_release::PendingRelease;
 use podwire_hostnet::pod::{self, LinkGone, Teardown};
 use podwire_hostnet::{Attachment, HostError, chain, host_ifname};
 use podwire_proto::RELEASED_DIR;

@@ -1,8 +1,9 @@
 //! EC2 and instance metadata in the vocabulary of the pool.
 //!
 //! Each [`podwire_pool::Ec2Call`] becomes exactly one mutating request, or a few reading ones; each failure is classified
-//! once, by code ([`classify`]). (A daemon's first Create may read the primary ENI before.) Retries, back-off and budgets are the pool's business: the SDK's own retries are off,
-//! because a repeated request that nobody decided on is a request nobody counted. Nothing here decides anything.
+//! once, by code ([`classify`]). Two exceptions: a daemon's first Create may read the primary ENI before, and a request refused
+//! for its clock is made once more with EC2's. Retries, back-off and budgets are the pool's business: the SDK's own retries are
+//! off, because a repeated request that nobody decided on is a request nobody counted. Nothing here decides anything.
 
 pub mod classify;
 pub mod client;

@@ -5,7 +5,7 @@
 //! Whatever lies on disk, opening it never panics, never zeroes and never deletes quietly: what is not understood is
 //! set aside under another name, and the caller is told.
 //!
-//! [`Ledger`] blocks: its owner runs it on a thread of its own. [`ipam_json`] is the incumbent's checkpoint, read once
+//! [`Ledger`] blocks: who calls it decides on which thread. [`ipam_json`] is the incumbent's checkpoint, read once
 //! and kept as a mirror. This crate must **not** decide anything about addresses; that is the pool's business.
 
 pub mod ipam_json;

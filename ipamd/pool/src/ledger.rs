@@ -254,7 +254,7 @@ impl Ledger {
     }
 
     /// Ends the cooling of all that rested long enough; those that are `busy` still rest a second longer.
-    pub(crate) fn warm_up(&mut self, now: Time, cooldown: Duration, busy: impl Fn(IpAddr) -> bool) {
+    pub(crate) fn end_cooldowns(&mut self, now: Time, cooldown: Duration, busy: impl Fn(IpAddr) -> bool) {
         while let Some((since, ip)) = self.cooling.first().copied() {
             if now < since.after(cooldown) {
                 break;
@@ -289,7 +289,7 @@ impl Ledger {
     }
 
     /// When the next cooling ends.
-    pub(crate) fn next_warm(&self, cooldown: Duration) -> Option<Time> {
+    pub(crate) fn next_cooldown_end(&self, cooldown: Duration) -> Option<Time> {
         self.cooling.first().map(|(since, _)| since.after(cooldown))
     }
 

@@ -253,7 +253,7 @@ impl Pool {
         }
         self.requests.forget_old(now);
         let cooldown = if self.planted(Bug::NeverCools) { Duration::ZERO } else { self.settings.cooldown };
-        self.ledger.warm_up(now, cooldown, |ip| self.ops.flushing(ip));
+        self.ledger.end_cooldowns(now, cooldown, |ip| self.ops.flushing(ip));
         self.serve(now, out);
         if !self.planted(Bug::ForgetsDeadlines) {
             self.refuse_late(now, out);
@@ -275,7 +275,7 @@ impl Pool {
             }
         };
         at(self.requests.next_due().map(|(due, _)| due));
-        at(self.ledger.next_warm(self.settings.cooldown));
+        at(self.ledger.next_cooldown_end(self.settings.cooldown));
         at(self.next_hurry());
         at(self.ops.oldest().map(|(asked, _)| asked.after(crate::tuning::OP_PATIENCE)));
         at(self.describing.next_deadline());

@@ -1,5 +1,5 @@
-//! Changes the host's networking for the pool, on one thread that owns it and repairs it. Nobody waits there for a device
-//! to appear: that happens before ([`device`]).
+//! Changes the host's networking for the pool, on one thread that owns it and repairs it. Devices are
+//! waited for before ([`device`]), so that one that does not appear holds up nothing there.
 
 mod counters;
 mod schedule;

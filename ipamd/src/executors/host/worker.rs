@@ -251,7 +251,16 @@ impl Worker {
         for (part, what) in by_part {
             let changes = what.len();
             let what = what.iter().take(TOLD).copied().collect::<Vec<_>>().join("; ");
-            tracing::warn!(part = part.name(), changes, what, by = who(by), duration_ms, "drift repaired");
+            let in_all = self.counters.repaired(part);
+            tracing::warn!(
+                part = part.name(),
+                changes,
+                in_all,
+                what,
+                by = who(by),
+                duration_ms,
+                "drift repaired"
+            );
         }
     }
 
