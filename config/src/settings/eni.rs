@@ -117,7 +117,7 @@ pub const PODWIRE_MAX_PODS: Knob = Knob::strict(
     "PODWIRE_MAX_PODS",
     "",
     Kind::Number { min: 1, max: 65_536, unit: "pods" },
-    "kubelet's --max-pods, where it differs from what the instance type suggests",
+    "kubelet's --max-pods, where it differs from what the instance type suggests; a pod that waits beyond it is served all the same",
 );
 
 /// `ENABLE_IMDS_ONLY_MODE`.

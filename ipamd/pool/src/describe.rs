@@ -96,7 +96,10 @@ impl Pool {
     /// Nothing is asked of EC2 for this ENI until a Describe, asked from then on, answers (design D3).
     pub(crate) fn doubt(&mut self, slot: Slot, now: Time, asked_from: Time) {
         if let Some(eni) = self.ledger.eni_mut(slot) {
-            let (since, withholds) = eni.doubt.map_or((now, false), |d| (d.since, d.withholds));
+            let (since, withholds, asked_from) = eni.doubt.map_or((now, false, asked_from), |d| {
+                // The stricter of two reasons counts.
+                (d.since, d.withholds, d.asked_from.max(asked_from))
+            });
             eni.doubt = Some(crate::eni::Doubt { since, asked_from, withholds });
             self.describing.want(asked_from);
         }

@@ -144,6 +144,8 @@ pub(crate) struct Eni {
     pub(crate) termination_op: Option<OpId>,
     /// It was attached to this instance at some time.
     pub(crate) ever_attached: bool,
+    /// This life made it, and gave it up before it was attached.
+    pub(crate) for_nothing: bool,
     /// The place where EC2 would not attach it: somebody we do not see may have it.
     pub(crate) refused: Option<DeviceIndex>,
     /// The host should be told of it once more: something was learned.
@@ -201,6 +203,7 @@ crate::text::fields!(Eni {
     wants_termination,
     termination_op,
     ever_attached,
+    for_nothing,
     refused,
     refresh,
     blocks,
@@ -247,6 +250,7 @@ impl Eni {
             wants_termination: false,
             termination_op: None,
             ever_attached: !matches!(stage, Stage::Created | Stage::Leaving(Exit::Delete)),
+            for_nothing: false,
             refused: None,
             refresh: false,
             blocks: BTreeSet::new(),

@@ -271,11 +271,14 @@ impl Pool {
                 && eni.host_retry.tries() >= CONFIGURE_TRIES
         });
         if hopeless {
-            if let Some(cause) = self.ledger.eni(slot).and_then(|eni| eni.host_retry.cause().cloned()) {
+            let cause = self.ledger.eni(slot).and_then(|eni| eni.host_retry.cause().cloned());
+            // Where it must stay, it takes the place that another one could fail in.
+            if self.mark_leaving(slot)
+                && let Some(cause) = cause
+            {
                 // As a denial: it lasts until a person does something about it.
                 self.gates.unusable.fail(now, FailureClass::Denied, cause, &mut self.jitter);
             }
-            self.mark_leaving(slot);
         }
     }
 

@@ -28,15 +28,17 @@ impl Pool {
         if !eni.staying() || eni.role != Role::Secondary || !eni.counts.idle() {
             return false;
         }
-        let attached = eni.stage == Stage::Attached;
-        if attached && self.must_stay() {
+        // One that others detached has no place to come back to.
+        let here = eni.stage == Stage::Attached && eni.ever_attached;
+        if here && self.must_stay() {
             return false;
         }
         let Some(eni) = self.ledger.eni_mut(slot) else { return false };
-        if attached && !eni.confirmed {
+        if here && !eni.confirmed {
             self.describing.want(self.now);
             return false;
         }
+        eni.for_nothing = eni.stage == Stage::Created;
         eni.stage = Stage::Leaving(Exit::Marked);
         if !eni.ever_attached {
             // No place of its own: after a crash nobody must take the host's device at that place for this ENI's.
@@ -83,7 +85,9 @@ impl Pool {
     pub(crate) fn detach(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
         let cordoned = self.cordoned && !self.planted(Bug::DetachesCordoned);
-        if cordoned || eni.host_op.is_some() || self.closed(Action::Detach, Urgency::GiveBack, now).is_some()
+        if cordoned
+            || eni.host_op.is_some()
+            || self.closed(Action::Detach, self.urgency_of_leaving(eni), now).is_some()
         {
             return;
         }
@@ -101,11 +105,16 @@ impl Pool {
 
     pub(crate) fn delete(&mut self, now: Time, slot: Slot, out: &mut Vec<Effect>) {
         let Some(eni) = self.ledger.eni(slot) else { return };
-        if self.closed(Action::Delete, Urgency::GiveBack, now).is_some() {
+        if self.closed(Action::Delete, self.urgency_of_leaving(eni), now).is_some() {
             return;
         }
         let call = Ec2Call::Delete { eni: eni.id.clone() };
         self.call(now, slot, About::Delete { slot }, call, out);
+    }
+
+    /// Pods that wait may be waiting for the place it takes.
+    pub(crate) fn urgency_of_leaving(&self, eni: &Eni) -> Urgency {
+        if eni.occupies() && self.requests.queued() > 0 { Urgency::Minimum } else { Urgency::GiveBack }
     }
 
     /// EC2 detaches it.
@@ -141,7 +150,12 @@ impl Pool {
                 eni.stage = Stage::Leaving(Exit::Delete);
                 return;
             }
-            FailureClass::Throttled => {}
+            FailureClass::Throttled => {
+                if eni.occupies() && self.requests.queued() > 0 {
+                    // It may be free by now, whatever becomes of the rest.
+                    self.describing.want(now.after(DETACH_TAKES));
+                }
+            }
             FailureClass::Denied => {
                 let takes_place = eni.occupies();
                 self.gates.action(action).fail(now, failure.class, cause.clone(), &mut self.jitter);

@@ -4,7 +4,7 @@ use crate::backoff::Action;
 use crate::budget::Urgency;
 use crate::eni::{Eni, Exit, Stage};
 use crate::grow::Step;
-use crate::ids::{DeviceIndex, NetworkCard};
+use crate::ids::NetworkCard;
 use crate::machine::Pool;
 use crate::ops::unit;
 use crate::planted::Bug;
@@ -14,6 +14,10 @@ use crate::tuning::count;
 /// ENIs that were made for nothing and cannot be deleted, at which no more are made. *Source*: our choice; one may be an
 /// accident, and pods must not starve for it.
 const UNDELETABLE_MOST: usize = 2;
+
+/// Failed detaches or deletes after which a place is not counted on any more. *Source*: our choice; EC2 refuses a delete once or
+/// twice while it still detaches.
+const EXIT_TRIES: u32 = 3;
 
 impl Pool {
     /// ENIs the instance may have.
@@ -37,10 +41,17 @@ impl Pool {
         count(known.count()).saturating_add(u32::from(self.ops.creating()))
     }
 
-    /// Whether an ENI on its way out will leave a place.
+    /// Whether an ENI on its way out will leave a place soon. One that EC2 keeps refusing, or may not be asked about now,
+    /// promises nothing: pods had better have what is here.
     pub(crate) fn place_comes(&self, now: Time) -> bool {
         let leaving = |e: &Eni| e.card == NetworkCard(0) && !e.staying() && e.occupies();
-        let moves = |e: &Eni| !self.cordoned || e.stage == Stage::Leaving(Exit::Delete);
+        let moves = |e: &Eni| {
+            let deleting = e.stage == Stage::Leaving(Exit::Delete);
+            let action = if deleting { Action::Delete } else { Action::Detach };
+            (deleting || !self.cordoned)
+                && e.retry.tries() < EXIT_TRIES
+                && self.closed(action, self.urgency_of_leaving(e), now).is_none()
+        };
         let comes = self.ledger.enis().filter(|(_, e)| e.ours() && leaving(e) && moves(e)).count();
         self.enis_taken().saturating_sub(count(comes)) < self.most_enis(now)
     }
@@ -62,16 +73,14 @@ impl Pool {
 
     /// Whether a new ENI has to wait for deletions to be allowed. An ENI that is never attached, and that the role may not
     /// delete, is a leak: an attach that keeps failing would make one after the other, so that those count which are not
-    /// attached yet, too. What was attached and could not be
-    /// deleted afterwards does not count: no more of these leave before a deletion has worked ([`Pool::must_stay`]), so there
+    /// attached yet, too, and those alone that this life made. What was attached and could not be deleted afterwards does not count: no more of these leave before a deletion has worked ([`Pool::must_stay`]), so there
     /// are never more of them than once left together, and pods may use the places they left.
     pub(crate) fn undeletable(&self, now: Time) -> Option<Step> {
         let cause = self.gates.refused(Action::Delete)?;
         let leak = |e: &Eni| match e.stage {
             Stage::Created => true,
             Stage::Attached => false,
-            // Where it never had a place, it lost its device when it was marked.
-            Stage::Leaving(_) => e.device == DeviceIndex(0),
+            Stage::Leaving(_) => e.for_nothing,
         };
         if self.ledger.enis().filter(|(_, e)| e.ours() && leak(e)).count() < UNDELETABLE_MOST {
             return None;

@@ -173,6 +173,12 @@ impl Pool {
         let with = |create: bool| self.intents.values().filter(move |i| i.create.is_some() == create);
         let unsettled: Vec<_> = with(false).filter_map(|i| i.eni.clone()).collect();
         let created: Vec<_> = with(true).filter_map(|i| i.eni.clone()).collect();
+        // An ENI that came out of its create and is in the ledger: only EC2's word that it goes with the instance is due.
+        for intent in self.intents.values_mut().filter(|i| i.create.is_some()) {
+            if intent.eni.as_ref().is_some_and(|id| self.ledger.slot_of(id).is_some()) {
+                intent.doubted = None;
+            }
+        }
         for slot in self.ledger.slots() {
             let Some(eni) = self.ledger.eni_mut(slot) else { continue };
             let doubtful = unsettled.contains(&eni.id);
@@ -198,12 +204,6 @@ impl Pool {
             }
         }
         self.drop_intents_without_eni();
-        // An ENI that came out of its create and is in the ledger: only EC2's word that it goes with the instance is due.
-        for intent in self.intents.values_mut().filter(|i| i.create.is_some()) {
-            if intent.eni.as_ref().is_some_and(|id| self.ledger.slot_of(id).is_some()) {
-                intent.doubted = None;
-            }
-        }
         if self.intents.values().any(|i| i.create.is_some()) {
             self.describing.want(now);
         }

@@ -201,7 +201,9 @@ impl Pool {
             let block = self.ledger.block(*net);
             block.is_some_and(|b| matches!(b.state, BlockState::Unassigning(_)) || b.suspect.is_some())
         };
-        let untold = eni.wants_termination && eni.role == Role::Secondary;
+        let of_it = |i: &Intent| i.eni.as_ref() == Some(&eni.id);
+        let reminded = self.intents.values().any(|i| i.create.is_some() && of_it(i));
+        let untold = eni.wants_termination && eni.role == Role::Secondary && !reminded;
         if untold || eni.doubt.is_some() || eni.missing.is_some() || eni.blocks.iter().any(unclear) {
             return;
         }

@@ -225,9 +225,9 @@ fn c26_eni_without_a_device_is_withheld_and_named() {
 #[test]
 fn c31_demand_that_cannot_be_met_makes_no_eni_after_eni() {
     let lab = lab("c31");
-    let settings = [("PODWIRE_MAX_PODS", "6"), ("IP_COOLDOWN_PERIOD", "1")];
+    let settings = [("MAX_ENI", "1"), ("IP_COOLDOWN_PERIOD", "1")];
     let worker = worker(&lab, "n1", &settings);
-    let pods = worker.add_pods("pod", 6).expect("as many pods as the node may run");
+    let pods = worker.add_pods("pod", 5).expect("as many pods as one ENI holds");
     let began = Instant::now();
     let mut refused = 0;
     for round in 0..4 {
@@ -247,16 +247,16 @@ fn c31_demand_that_cannot_be_met_makes_no_eni_after_eni() {
     }
     assert_eq!(refused, 20);
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
-    assert!(calls(&lab, "CreateNetworkInterface") <= 1, "{:?}", changes(&lab));
+    assert_eq!(calls(&lab, "CreateNetworkInterface"), 0, "{:?}", changes(&lab));
     let held: usize = holdings(&lab, &worker.instance()).iter().map(|eni| eni.addresses).sum();
-    assert!(held <= 6 + 1, "{held} addresses for six pods");
+    assert_eq!(held, 5, "what an ENI of this type holds");
     delete(&pods).expect("DEL");
     wait_for(PATIENCE, "the rest to go back", || {
         let enis = holdings(&lab, &worker.instance());
         Ok((enis.len() == 1 && enis[0].addresses <= 2).then_some(()))
     })
     .expect("given back");
-    assert!(calls(&lab, "CreateNetworkInterface") <= 1);
+    assert_eq!(calls(&lab, "CreateNetworkInterface"), 0);
 }
 
 /// What the plugin says to a pod that gets no address.

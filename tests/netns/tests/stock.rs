@@ -1,7 +1,7 @@
 //! What only stock kernels have: IPVS, VLAN devices, netem. `scripts/kernel-matrix` runs this in virtual machines.
 
-use podwire_hostnet::{Layout, NodeNet};
-use podwire_netns::node::{Fabric, net, node_config, ready_node, second_eni, set, wired_pod};
+use podwire_hostnet::Layout;
+use podwire_netns::node::{Fabric, net, ready_node, second_eni, set, wired_pod};
 use podwire_netns::tcp::{Client, Server, seen_as};
 use podwire_netns::{Ns, Stage, on_stage};
 use std::time::{Duration, Instant};

@@ -10,7 +10,7 @@ use podwire_pool::{
 };
 
 use crate::bench::{Bench, eni, key, pod, settings};
-use crate::scenes::{address, grown};
+use crate::scenes::{address, grow, grown};
 
 /// A node of one ENI with three pods.
 fn full() -> Bench {
@@ -113,6 +113,47 @@ fn doubts_of_a_start_outlive_a_crash() {
         bench.pass(20_000);
         assert!(matches!(bench.answer(20), Some(Answer::Allocated { .. })), "same boot: {same_boot}");
     }
+}
+
+/// The role may not say that an ENI goes with its instance, so that its create stays open in the ledger: the doubts of a new boot
+/// are noted all the same, and forgotten once a Describe has come.
+#[test]
+fn doubts_of_an_eni_whose_create_is_open_are_noted_and_end() {
+    let mut bench = Bench::new(settings());
+    bench.broken = Some("DeleteOnTermination");
+    grow(&mut bench);
+    let doubted =
+        |bench: &Bench| bench.pool.eni_rows().into_iter().filter(|row| row.doubted_since.is_some()).count();
+    let rebooted = Pool::recover(bench.settings.clone(), false, bench.log.clone(), bench.now);
+    bench.ec2_holds = true;
+    bench.restart(rebooted.snapshot());
+    assert_eq!(doubted(&bench), 2, "a life that ended before the Describe forgets none");
+    bench.ec2_holds = false;
+    for _ in 0..20 {
+        if doubted(&bench) > 0 {
+            bench.pass(1_000);
+        }
+    }
+    assert_eq!(doubted(&bench), 0);
+    bench.ec2_holds = true;
+    bench.restart(bench.log.clone());
+    assert_eq!(doubted(&bench), 0, "a Describe has ended them, on disk as well");
+}
+
+/// What was about to be unassigned may still be listed for a while: that doubt is not shortened by one about everything.
+#[test]
+fn doubt_about_an_open_call_is_not_shortened() {
+    let mut bench = full();
+    let open = Record::Intent { op: OpId(1 << 40), create: None, eni: Some(EniId::new("eni-0")) };
+    bench.log.push(open);
+    bench.pool = Pool::recover(bench.settings.clone(), true, bench.log.clone(), bench.now);
+    bench.pool.mistrust_all(bench.now);
+    bench.now = bench.now.after(Duration::from_secs(1));
+    bench.describe();
+    assert!(bench.pool.eni_rows()[0].doubted_since.is_some(), "EC2 may show the time before");
+    bench.now = bench.now.after(Duration::from_secs(10));
+    bench.describe();
+    assert_eq!(bench.pool.eni_rows()[0].doubted_since, None);
 }
 
 /// A damaged ledger that gives one address to two sandboxes: the first one keeps it.

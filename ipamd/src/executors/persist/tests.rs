@@ -50,9 +50,12 @@ impl Scene {
 
     fn refuse_new_files(&self) {
         fs::rename(&self.home, self.home.with_extension("away")).expect("moved away");
+        // Or a directory would be made.
+        fs::write(&self.home, "in the way").expect("written");
     }
 
     fn take_new_files(&self) {
+        fs::remove_file(&self.home).expect("removed");
         fs::rename(self.home.with_extension("away"), &self.home).expect("moved back");
     }
 
