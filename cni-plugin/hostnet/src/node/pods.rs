@@ -31,6 +31,7 @@ impl NodeNet {
     pub(super) fn repair_pod_routes(
         &mut self,
         held: &mut dyn FnMut(&Attachment) -> Vec<IpAddr>,
+        again_at: &mut Option<Instant>,
     ) -> Result<(), HostError> {
         let like = IpAddr::from([0, 0, 0, 0]);
         let (seen, mirror) = (self.all_routes(like, TABLE_PODS)?, self.all_routes(like, TABLE_MAIN)?);
@@ -54,9 +55,15 @@ impl NodeNet {
             if !addresses.is_empty() && plan::host_routes(&addresses, *index).iter().all(present) {
                 continue;
             }
+            if addresses.is_empty() && pod.attachment.is_none() {
+                // Its plugin has not named it yet: only then does the wiring begin that is waited for.
+                continue;
+            }
             let since = *before.get(index).unwrap_or(&now);
             self.unwired.insert(*index, since);
             if now.saturating_duration_since(since) < WIRING {
+                let again = since + WIRING;
+                *again_at = Some(again_at.map_or(again, |at| at.min(again)));
                 continue;
             }
             if addresses.is_empty() || !pod.link.up {
@@ -88,11 +95,6 @@ impl NodeNet {
             edits.push(Edit::new(Part::PodRoute, what, route::add(route)));
         }
         edits.into_iter().filter_map(|edit| self.attempt(edit).err()).collect()
-    }
-
-    /// When pods are to be looked at again that may only just be being wired.
-    pub(super) fn unwired_until(&self, now: Instant) -> Option<Instant> {
-        self.unwired.values().map(|since| *since + WIRING).filter(|until| *until > now).min()
     }
 
     /// Makes one change; that its object is gone, going, or there already is no failure.

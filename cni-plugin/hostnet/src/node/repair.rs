@@ -61,10 +61,9 @@ impl NodeNet {
         let mut of_pods = false;
         if parts.contains(&Part::PodRoute) {
             let before = self.made.count();
-            let outcome = self.repair_pod_routes(held);
+            let outcome = self.repair_pod_routes(held, &mut repair.again_at);
             repair.note(Part::PodRoute, outcome);
             of_pods = self.made.count() > before;
-            repair.again_at = self.unwired_until(Instant::now());
         }
         // Last: in layout compat a pod has its rules while its addresses are routed to it.
         if of_pods || parts.contains(&Part::Rule) {
