@@ -71,6 +71,16 @@ impl DaemonError {
         }
     }
 
+    /// Whether what answers is not this plugin's daemon: the incumbent's, or one of a version that is no neighbour.
+    #[must_use]
+    pub fn is_anothers(&self) -> bool {
+        match self {
+            Self::Unknown { .. } => true,
+            Self::Call(status) => status.code() == Code::Unimplemented,
+            Self::Absent(_) | Self::Lost(_) | Self::Late(_) | Self::Refused(_) => false,
+        }
+    }
+
     /// The error for the runtime.
     #[must_use]
     pub fn to_cni(&self, msg: &str) -> CniError {

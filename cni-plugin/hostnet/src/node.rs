@@ -62,6 +62,12 @@ pub struct NodeNet {
 }
 
 impl NodeNet {
+    /// Whether an ENI has been applied.
+    #[must_use]
+    pub fn has_enis(&self) -> bool {
+        !self.enis.is_empty()
+    }
+
     /// Opens the sockets in the calling thread's network namespace; changes nothing.
     ///
     /// # Errors

@@ -24,8 +24,11 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
     let netns = add::open_netns(invocation)?;
     let held = match inspect(call) {
         Ok(found) => Held::of_ledger(found)?,
-        Err(error) if error.is_away() => {
-            log.warn("ipamd is away; compared with the result of ADD alone", &[("error", &chain(&error))]);
+        Err(error) if error.is_away() || error.is_anothers() => {
+            log.warn(
+                "ipamd is away, or another's; compared with the result of ADD alone",
+                &[("error", &chain(&error))],
+            );
             // IPv6 addresses are another plugin's: none of ours can be wired yet.
             let addresses = earlier.addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
             Held { addresses, ..Held::default() }
@@ -57,7 +60,7 @@ pub(super) fn run(call: &Call<'_>, log: &mut Log) -> Result<(), CniError> {
 #[derive(Debug, Default)]
 struct Held {
     addresses: Vec<IpAddr>,
-    /// Unknown while the daemon is away: the layout may have been changed since ADD.
+    /// Unknown while the daemon is away, for the layout may have been changed since ADD, and where it does not know the ENI.
     way: Option<Way>,
     differences: Vec<String>,
 }
@@ -70,7 +73,7 @@ impl Held {
         };
         Ok(Self {
             addresses: attach::addresses(&allocation)?,
-            way: Some(attach::way(&allocation)),
+            way: (!allocation.eni.is_empty()).then(|| attach::way(&allocation)),
             // K-07: all may be well here, and the VPC not lead here any more.
             differences: found.doubt.map(|doubt| doubt.message).into_iter().collect(),
         })

@@ -10,7 +10,7 @@ use crate::cause::Cause;
 use crate::demand::Demand;
 use crate::describe::Describing;
 use crate::effect::{Answer, Effect, GrowBy};
-use crate::ids::{OpId, RequestId, SandboxKey};
+use crate::ids::{DeviceIndex, EniId, NetworkCard, OpId, RequestId, SandboxKey};
 use crate::input::{EniConfig, Input, SnapshotSource};
 use crate::jitter::Jitter;
 use crate::journal::{Journal, Then};
@@ -51,7 +51,7 @@ pub(crate) struct Intent {
     /// What an ENI to be created would carry.
     pub(crate) create: Option<GrowBy>,
     /// The ENI, when it existed.
-    pub(crate) eni: Option<crate::ids::EniId>,
+    pub(crate) eni: Option<EniId>,
     /// The outcome is unknown: a Describe asked at or after this moment decides.
     pub(crate) doubted: Option<Time>,
 }
@@ -325,12 +325,20 @@ impl Pool {
         })
     }
 
-    /// What a sandbox durably holds, for CHECK.
+    /// What a sandbox durably holds, for CHECK. The ENI has no name where none that is ours is known to carry it: after a
+    /// take-over, before the first Describe, or because people took the ENI from us.
     #[must_use]
     pub fn inspect(&self, sandbox: &SandboxKey) -> Option<Answer> {
         let held = self.ledger.sandbox(sandbox)?;
+        let homeless = || Answer::Allocated {
+            addresses: held.addresses.clone(),
+            is_new: false,
+            eni: EniId::new(""),
+            card: NetworkCard(0),
+            device: DeviceIndex(0),
+        };
         match held.phase {
-            Phase::Allocated => self.allocated_answer(sandbox, false),
+            Phase::Allocated => Some(self.allocated_answer(sandbox, false).unwrap_or_else(homeless)),
             Phase::Allocating(_) | Phase::Releasing(_) => None,
         }
     }

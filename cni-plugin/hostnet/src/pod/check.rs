@@ -122,7 +122,11 @@ fn pod_side(pod: &mut Socket, expected: &Expected<'_>, seen: &mut Seen) -> Resul
     for wanted in plan::pod_routes(name, link.index) {
         // Whatever its metric: an earlier version made others.
         let same = |r: &Route| {
-            r.destination == wanted.destination && r.gateway == wanted.gateway && r.device == link.index
+            // Multus moves a pod's default route to another interface where the pod asks for that.
+            (r.destination == wanted.destination && r.destination.prefix() == 0)
+                || (r.destination == wanted.destination
+                    && r.gateway == wanted.gateway
+                    && r.device == link.index)
         };
         if !routes.iter().any(same) {
             differences.push(format!("route {} is missing in the pod", wanted.destination));
