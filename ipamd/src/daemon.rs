@@ -44,7 +44,7 @@ const READY_GRACE: Duration = Duration::from_secs(60);
 /// the 10 s after which kubelet kills the incumbent's DaemonSet (incumbent-behaviour §10), which people adapt for ours.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
 /// How long the ledger and the checkpoint may take to be closed after that. *Source*: our choice, see above.
-const FILES_PATIENCE: Duration = Duration::from_secs(2);
+const FILES_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Runs until `stop` is cancelled.
 ///
@@ -88,7 +88,7 @@ impl Daemon {
         host.apply_node(node_config.clone()).await.context("cannot set up node networking")?;
         let networking = began.elapsed();
 
-        let (Beginning { pool, look, take_over }, ledger) = node.begin(settings).await?;
+        let (Beginning { pool, look, take_over }, ledger, checkpoint) = node.begin(settings).await?;
         if take_over.as_ref().is_some_and(|take| !take.marks.is_empty()) {
             // Links that are ours now may be named with another prefix: the way out goes by it.
             host.apply_node(node_config.clone())
@@ -108,7 +108,7 @@ impl Daemon {
         let calls = Ec2Executor::new(node.ec2.clone(), driver.clone(), Runtime::current());
         let path = settings.paths.backing_store.clone();
         let (mirroring, mirror) =
-            MirrorExecutor::start(path, driver.clone(), clock::booted_unix_ns(), lineage);
+            MirrorExecutor::start(path, driver.clone(), clock::booted_unix_ns(), lineage, checkpoint);
         let compat = (settings.network.layout == Layout::Compat).then(|| mirroring.up_to_date());
         let executors = Executors::new(calls, host.clone(), persist, mirroring);
         let (on_ready, ready) = oneshot::channel();
@@ -200,27 +200,31 @@ impl Daemon {
         }
         self.helpers.abort_all();
         self.stop_serving.cancel();
-        // The driver ends when nobody can ask it any more.
-        drop((self.driver, self.service));
+        let driver = self.driver;
+        drop(self.service);
         let (serving, mut running) = (self.serving, self.running);
         match tokio::time::timeout(STOP_PATIENCE, async { tokio::join!(serving, &mut running) }).await {
             Ok((Ok(Err(error)), _)) => tracing::error!(%error, "the gRPC server failed"),
             Ok(_) => {}
             Err(_) => {
                 tracing::warn!("callers still waited when the daemon stopped; the runtime will ask again");
-                running.abort();
+                let end = async { tokio::join!(driver.send(Message::End), &mut running) };
+                if tokio::time::timeout(FILES_PATIENCE, end).await.is_err() {
+                    running.abort();
+                }
             }
         }
+        // The writers end when nobody can tell them anything any more.
+        drop(driver);
         let (writer, mirror) = (self.writer, self.mirror);
-        let files = async {
-            let joined = tokio::task::spawn_blocking(move || writer.join()).await?;
-            joined.map_err(|_| anyhow::anyhow!("the ledger's writer died"))?;
-            mirror.await.context("the writer of the incumbent's checkpoint died")?
-        };
-        match tokio::time::timeout(FILES_PATIENCE, files).await {
-            Ok(closed) => closed?,
-            Err(_) => tracing::error!(
-                "the disk still took nothing when the daemon stopped; what it was told is kept in the ledger"
+        let written = tokio::task::spawn_blocking(move || writer.join());
+        match tokio::time::timeout(FILES_PATIENCE, async { tokio::join!(mirror, written) }).await {
+            Ok((mirror, written)) => {
+                written?.map_err(|_| anyhow::anyhow!("the ledger's writer died"))?;
+                mirror.context("the writer of the incumbent's checkpoint died")??;
+            }
+            Err(_) => bail!(
+                "the disk still took nothing when the daemon stopped; what it did not take was answered to nobody"
             ),
         }
         if let Err(error) = self.socket.remove() {

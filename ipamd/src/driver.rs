@@ -89,6 +89,8 @@ pub enum Message {
     },
     /// The ledger's file has grown; rewrite it from the present state.
     Compact,
+    /// The time for those who wait is over: what is held is written, and the driver ends.
+    End,
     /// What happened lately?
     Record {
         /// Where the answer goes; `None` when nothing happened yet.
@@ -212,7 +214,7 @@ impl<E: CarryOut> Driver<E> {
                 message = self.inbox.recv() => message,
                 () = tokio::time::sleep(nap) => Some(Message::Happened(Input::Timer)),
             };
-            let Some(message) = message else { break };
+            let Some(message) = message.filter(|message| !matches!(message, Message::End)) else { break };
             stopping |= matches!(message, Message::Happened(Input::Stop));
             self.take(message);
             self.announce();
@@ -283,6 +285,8 @@ impl<E: CarryOut> Driver<E> {
                 }
             }
             Message::Compact => self.executors.compact(self.pool.snapshot()),
+            // Seen before it comes here.
+            Message::End => {}
             Message::Record { reply } => {
                 if reply.send(self.recorder.recording(&self.pool)).is_err() {
                     tracing::debug!("nobody waits for a recording any more");

@@ -80,6 +80,9 @@ pub fn conflist(earlier: Option<&str>, settings: &PluginSettings, speaks_1_1: bo
     if !foreign.is_empty() {
         keep_versions(&earlier, &mut list);
     }
+    if !speaks_1_1 && let Some(offered) = list.get_mut("cniVersions").and_then(Value::as_array_mut) {
+        offered.retain(|version| version.as_str() != VERSIONS.last().copied());
+    }
     list["plugins"] = [ours, portmap].into_iter().chain(foreign).collect();
     let mut text = serde_json::to_string_pretty(&list).unwrap_or_default();
     text.push('\n');
@@ -119,7 +122,11 @@ pub fn write_conflist(dir: &Path, bin_dir: &Path, settings: &PluginSettings) -> 
     unhide_conflist(dir)?;
     let path = dir.join(CONFLIST);
     let earlier = std::fs::read_to_string(&path).ok();
-    let speaks_1_1 = plugins::portmap_speaks_1_1(bin_dir);
+    let others =
+        earlier.as_deref().and_then(|text| serde_json::from_str(text).ok()).map(|list| foreign(&list));
+    let others = others.unwrap_or_default();
+    let chain = [PORTMAP].into_iter().chain(others.iter().filter_map(|plugin| plugin.get("type")?.as_str()));
+    let speaks_1_1 = plugins::speak_1_1(bin_dir, chain);
     let wanted = conflist(earlier.as_deref(), settings, speaks_1_1);
     if earlier.as_deref() != Some(wanted.as_str()) {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -299,7 +306,11 @@ mod tests {
         assert_eq!(list(Some(&into_ours.to_string()), &settings()), into_ours);
         let again: Value =
             serde_json::from_str(&conflist(Some(&into_ours.to_string()), &settings(), false)).expect("JSON");
-        assert_eq!(again["cniVersions"], into_ours["cniVersions"]);
+        assert_eq!(
+            again["cniVersions"],
+            json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0"]),
+            "nobody says that x can"
+        );
     }
 
     #[test]

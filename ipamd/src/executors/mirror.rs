@@ -22,6 +22,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often the file is looked at, whether it is still the one that was written. *Source*: our choice; one stat(2).
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long somebody may take to put a file back from a copy. *Source*: our choice.
+const PUT_THERE: Duration = Duration::from_millis(500);
+
 /// Most callers that wait for a write to begin; further ones wait for room. *Source*: our choice, beyond any burst of pods.
 const WAITING_MAX: usize = 1024;
 
@@ -52,14 +55,6 @@ impl UpToDate {
 /// Writes the file.
 type Write = fn(&Path, &[Allocation], Mirrored<'_>) -> Result<Box<str>, IpamJsonError>;
 
-/// A file this daemon wrote.
-#[derive(Debug)]
-struct Written {
-    allocations: Vec<Allocation>,
-    /// Which file it is.
-    mark: Box<str>,
-}
-
 /// What lies where this daemon wrote.
 #[derive(Debug, PartialEq, Eq)]
 enum Lies {
@@ -67,6 +62,8 @@ enum Lies {
     Ours,
     /// Nothing, or an older one of its own.
     Nothing,
+    /// What cannot be read: another program's, or one that is just being put there.
+    Unreadable,
     /// Another program's.
     Anothers,
 }
@@ -83,13 +80,15 @@ struct Mirror {
     asked: mpsc::Receiver<oneshot::Sender<bool>>,
     last: oneshot::Receiver<Holdings>,
     /// What the file holds, once it was written by this daemon; not known after a write that failed.
-    written: Option<Written>,
+    written: Option<Vec<Allocation>>,
+    /// Which file lies there: the one written last, or before that the one that was read at start.
+    mark: Option<Box<str>>,
     failing: bool,
 }
 
 impl MirrorExecutor {
     /// Starts the task; it ends with [`Self::close`], or when this is dropped. The file is written for the first time at
-    /// once, so that it says who serves this node. It ends with an error where another program, hence another writer of this
+    /// once, so that it says who serves this node. `mark`: of the file that was read at start. It ends with an error where another program, hence another writer of this
     /// node, has written the file since: that one's is never replaced.
     #[must_use]
     pub fn start(
@@ -97,8 +96,9 @@ impl MirrorExecutor {
         driver: Handle,
         booted_unix_ns: i128,
         lineage: Box<str>,
+        mark: Option<Box<str>>,
     ) -> (Self, JoinHandle<anyhow::Result<()>>) {
-        Self::start_with(ipam_json::write, path, driver, booted_unix_ns, lineage)
+        Self::start_with(ipam_json::write, path, driver, booted_unix_ns, lineage, mark)
     }
 
     fn start_with(
@@ -107,6 +107,7 @@ impl MirrorExecutor {
         driver: Handle,
         booted_unix_ns: i128,
         lineage: Box<str>,
+        mark: Option<Box<str>>,
     ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         let changed = Arc::new(Notify::new());
         changed.notify_one();
@@ -122,6 +123,7 @@ impl MirrorExecutor {
             asked,
             last,
             written: None,
+            mark,
             failing: false,
         };
         (Self { changed, last: sender, up_to_date: UpToDate(ask) }, tokio::spawn(mirror.run()))
@@ -164,7 +166,7 @@ impl Mirror {
                     }
                 }
                 () = tokio::time::sleep(LOOK) => {
-                    self.look()?;
+                    self.look().await?;
                     continue;
                 }
             }
@@ -177,7 +179,7 @@ impl Mirror {
             }
             // A driver that ends sends the last holdings instead.
             if let Ok(holdings) = answer.await {
-                self.look()?;
+                self.look().await?;
                 let written = self.write(holdings).await;
                 for caller in waiting {
                     // One that went away is asked again by the runtime.
@@ -190,7 +192,7 @@ impl Mirror {
     /// `None`: the driver died; what is on disk stays, the next start reads the ledger.
     async fn end(&mut self, last: Option<Holdings>) -> anyhow::Result<()> {
         if let Some(holdings) = last {
-            self.look()?;
+            self.look().await?;
             let written = self.write(holdings).await;
             while let Ok(caller) = self.asked.try_recv() {
                 let _ = caller.send(written);
@@ -203,19 +205,23 @@ impl Mirror {
     }
 
     /// Makes sure that what is written next replaces no other program's file.
-    ///
-    /// *Why only files are looked at that this daemon has written*: what lay there before its first write was read at start.
-    fn look(&mut self) -> anyhow::Result<()> {
-        let Some(Written { mark, .. }) = &self.written else { return Ok(()) };
-        match lies(&self.path, mark, &self.lineage) {
+    async fn look(&mut self) -> anyhow::Result<()> {
+        let Some(mark) = &self.mark else { return Ok(()) };
+        let mut found = lies(&self.path, mark, &self.lineage);
+        if found == Lies::Unreadable {
+            tokio::time::sleep(PUT_THERE).await;
+            found = lies(&self.path, mark, &self.lineage);
+        }
+        match found {
             Lies::Ours => Ok(()),
             Lies::Nothing => {
-                tracing::warn!(path = %self.path.display(), "the checkpoint for the incumbent is not there as it was written; it is written again");
-                self.written = None;
+                if self.written.take().is_some() {
+                    tracing::warn!(path = %self.path.display(), "the checkpoint for the incumbent is not there as it was written; it is written again");
+                }
                 self.changed.notify_one();
                 Ok(())
             }
-            Lies::Anothers => anyhow::bail!(
+            Lies::Unreadable | Lies::Anothers => anyhow::bail!(
                 "another program wrote {}, as aws-node does when it starts; delete one of the two DaemonSets",
                 self.path.display()
             ),
@@ -226,16 +232,19 @@ impl Mirror {
     async fn write(&mut self, (revision, holdings): Holdings) -> bool {
         let allocations: Vec<Allocation> =
             holdings.iter().flat_map(|holding| entries(holding, self.booted_unix_ns)).collect();
-        if self.written.as_ref().is_some_and(|written| written.allocations == allocations) {
+        if self.written.as_ref() == Some(&allocations) {
             return true;
         }
         let (path, lineage, to_disk) = (self.path.clone(), self.lineage.clone(), self.to_disk);
         let outcome = tokio::task::spawn_blocking(move || {
             let of = Mirrored { lineage: &lineage, revision };
-            to_disk(&path, &allocations, of).map(|mark| Written { allocations, mark })
+            to_disk(&path, &allocations, of).map(|mark| (allocations, mark))
         });
         self.written = match outcome.await {
-            Ok(Ok(written)) => Some(written),
+            Ok(Ok((allocations, mark))) => {
+                self.mark = Some(mark);
+                Some(allocations)
+            }
             Ok(Err(error)) => self.lags(&anyhow::Error::new(error)),
             Err(died) => self.lags(&anyhow::Error::new(died)),
         };
@@ -249,7 +258,7 @@ impl Mirror {
     }
 
     /// What the file holds now is not known: it is written anew, though what is held comes back to what it was.
-    fn lags(&self, error: &anyhow::Error) -> Option<Written> {
+    fn lags(&self, error: &anyhow::Error) -> Option<Vec<Allocation>> {
         if !self.failing {
             tracing::error!(
                 error = format!("{error:#}"),
@@ -267,9 +276,8 @@ fn lies(path: &Path, written: &str, lineage: &str) -> Lies {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Lies::Ours,
         Ok(_) | Err(_) => match ipam_json::read(path) {
             Ok(Some(file)) if file.lineage.as_deref() == Some(lineage) => Lies::Nothing,
-            Ok(Some(_)) | Err(IpamJsonError::Version { .. } | IpamJsonError::Unreadable { .. }) => {
-                Lies::Anothers
-            }
+            Ok(Some(_)) | Err(IpamJsonError::Version { .. }) => Lies::Anothers,
+            Err(IpamJsonError::Unreadable { .. }) => Lies::Unreadable,
             Ok(None) => Lies::Nothing,
             // Asked again.
             Err(IpamJsonError::Io { .. }) => Lies::Ours,

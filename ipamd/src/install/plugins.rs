@@ -55,8 +55,11 @@ pub fn install_missing(beside: &Path, bin_dir: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// A plugin is missing.
 pub(super) fn find_chain(bin_dir: &Path) -> anyhow::Result<()> {
-    let missing: Vec<&str> =
-        [PLUGIN, PORTMAP].into_iter().filter(|name| !bin_dir.join(name).is_file()).collect();
+    // Where the runtime is, a link may lead to what is not mounted here.
+    let is_there = |name: &&str| {
+        bin_dir.join(name).symlink_metadata().is_ok_and(|file| file.is_file() || file.is_symlink())
+    };
+    let missing: Vec<&str> = [PLUGIN, PORTMAP].into_iter().filter(|name| !is_there(name)).collect();
     anyhow::ensure!(
         missing.is_empty(),
         "no {} in {}: every pod would fail; put it there (podwire's image brings portmap, as do the CNI plugins 1.6 or newer)",
@@ -66,10 +69,10 @@ pub(super) fn find_chain(bin_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the node's portmap speaks CNI 1.1.0: the core plugins speak whatever their library knows. Not known counts as no
+/// Whether these plugins speak CNI 1.1.0: what is made with the CNI library speaks whatever that knows. Not known counts as no
 /// (Debian's packages are built without a list of modules): one plugin too old fails every ADD and DEL of the chain.
-pub(super) fn portmap_speaks_1_1(bin_dir: &Path) -> bool {
-    std::fs::read(bin_dir.join(PORTMAP)).is_ok_and(|program| speaks_1_1(&program))
+pub(super) fn speak_1_1<'a>(bin_dir: &Path, mut types: impl Iterator<Item = &'a str>) -> bool {
+    types.all(|name| std::fs::read(bin_dir.join(name)).is_ok_and(|program| speaks_1_1(&program)))
 }
 
 fn speaks_1_1(program: &[u8]) -> bool {
@@ -111,6 +114,9 @@ mod tests {
         assert_eq!(std::fs::read_link(bin.join("tuning")).expect("a link"), Path::new("/nowhere"));
         std::fs::write(bin.join(PLUGIN), "ours").expect("written");
         find_chain(&bin).expect("all there");
+        std::fs::remove_file(bin.join(PORTMAP)).expect("removed");
+        std::os::unix::fs::symlink("/nowhere/portmap", bin.join(PORTMAP)).expect("linked");
+        find_chain(&bin).expect("a link leads somewhere on the host");
     }
 
     #[test]

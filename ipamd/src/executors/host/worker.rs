@@ -106,9 +106,6 @@ impl Worker {
                 }
                 Ok(Job::Node(node, done)) => {
                     let outcome = self.net.apply_node(&node);
-                    if outcome.is_ok() {
-                        self.disinherit();
-                    }
                     // What was taken from pods while no daemon ran comes back now.
                     self.schedule.notice(Instant::now(), &BTreeSet::from([Part::PodRoute]), &BTreeSet::new());
                     if done.send(outcome).is_err() {
@@ -117,6 +114,10 @@ impl Worker {
                 }
                 Ok(Job::Eni(op, config)) => {
                     let outcome = self.net.apply_eni(&config, APPLY_PATIENCE);
+                    if outcome.is_ok() {
+                        // Not before: the incumbent's pods are ours by now, and known to our table.
+                        self.disinherit();
+                    }
                     self.prune();
                     self.report(op, outcome);
                 }
@@ -181,7 +182,7 @@ impl Worker {
 
     /// Once only: an incumbent that is started beside us is the operator's affair.
     fn disinherit(&mut self) {
-        if !self.inherited {
+        if !self.inherited || !self.net.has_enis() {
             return;
         }
         match self.net.remove_incumbents() {

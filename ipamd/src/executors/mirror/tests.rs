@@ -42,7 +42,7 @@ async fn until(mut done: impl FnMut() -> bool) {
 fn start(dir: &Path) -> (MirrorExecutor, JoinHandle<anyhow::Result<()>>, Receiver<Message>, PathBuf) {
     let (driver, inbox) = Handle::channel();
     let path = dir.join("ipam.json");
-    let (mirror, task) = MirrorExecutor::start(path.clone(), driver, 1_000_000_000, "l-1".into());
+    let (mirror, task) = MirrorExecutor::start(path.clone(), driver, 1_000_000_000, "l-1".into(), None);
     (mirror, task, inbox, path)
 }
 
@@ -113,7 +113,7 @@ async fn write_that_dies_or_half_fails_is_repeated() {
     let (driver, mut inbox) = Handle::channel();
     let path = dir.path().join("ipam.json");
     let (mirror, _task) =
-        MirrorExecutor::start_with(troubled, path.clone(), driver, 1_000_000_000, "l-1".into());
+        MirrorExecutor::start_with(troubled, path.clone(), driver, 1_000_000_000, "l-1".into(), None);
     let one = || vec![holding("c1", "eth0", "web", "10.0.0.1")];
     answer(&mut inbox, one()).await;
     until(|| read(&path).is_some()).await;
@@ -196,6 +196,25 @@ async fn file_of_another_program_is_never_replaced() {
             assert_eq!(std::fs::read_to_string(&path).expect("there"), theirs);
         }
     }
+}
+
+/// A disk that takes nothing for a while, and another program that is faster once it does: that one's file stays.
+#[tokio::test(start_paused = true)]
+async fn failed_write_forgets_no_file_of_another_program() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mirror, task, mut inbox, path) = start(dir.path());
+    answer(&mut inbox, Vec::new()).await;
+    until(|| read(&path).is_some()).await;
+    std::fs::create_dir(dir.path().join("ipam.json.tmp-podwire")).expect("in the way");
+    mirror.changed();
+    answer(&mut inbox, vec![holding("c1", "eth0", "web", "10.0.0.1")]).await;
+    let theirs = r#"{"version":"vpc-cni-ipam/1","allocations":[]}"#;
+    std::fs::write(&path, theirs).expect("written");
+    std::fs::remove_dir(dir.path().join("ipam.json.tmp-podwire")).expect("out of the way");
+    mirror.changed();
+    mirror.close((Revision(9), Vec::new()));
+    task.await.expect("it ends").expect_err("not by itself");
+    assert_eq!(std::fs::read_to_string(&path).expect("there"), theirs);
 }
 
 /// The incumbent believes an entry with a pod's name only when a link has that pod's hash; ours has it for eth0 alone.
