@@ -24,11 +24,13 @@ pub(crate) struct Describing {
     patience: Option<Time>,
     /// When metadata last gave a reason.
     pub(crate) metadata_doubted: Option<Time>,
+    /// When the last Describe that was answered was asked.
+    pub(crate) asked: Time,
     /// ENIs that are gone: a Describe that still lists one may be old.
     pub(crate) lately_gone: BTreeMap<EniId, Time>,
 }
 
-crate::text::fields!(Describing { wanted, retry, patience, metadata_doubted, lately_gone });
+crate::text::fields!(Describing { wanted, retry, patience, metadata_doubted, asked, lately_gone });
 
 impl Describing {
     /// Asks for a Describe not before `at`; an earlier wish stands.

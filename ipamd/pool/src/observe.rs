@@ -408,6 +408,7 @@ impl Pool {
 
     /// ENIs whose doubt this Describe is young enough to end.
     fn lift_doubts(&mut self, sight: Sight<'_>) {
+        self.describing.asked = self.describing.asked.max(sight.asked);
         for slot in self.ledger.slots() {
             let Some(eni) = self.ledger.eni_mut(slot) else { continue };
             let Some(doubt) = eni.doubt else {

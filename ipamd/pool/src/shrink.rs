@@ -16,6 +16,7 @@ use crate::ops::About;
 use crate::planted::Bug;
 use crate::targets::Verdict;
 use crate::time::Time;
+use crate::tuning::DESCRIBE_LAG;
 
 impl Pool {
     /// Gives back what was in excess long enough, and what no pod can ever use.
@@ -183,7 +184,7 @@ impl Pool {
     /// EC2 confirmed: it is off the ENI.
     pub(crate) fn unassigned(&mut self, now: Time, slot: Slot, net: IpNetwork) {
         let Some(eni) = self.ledger.eni_mut(slot) else { return };
-        eni.lately_gone.retain(|_, at| now.since(*at) < crate::tuning::DESCRIBE_LAG.saturating_mul(2));
+        eni.lately_gone.retain(|_, at| now.since(*at) < DESCRIBE_LAG.saturating_mul(2));
         eni.lately_gone.insert(net, now);
         eni.dropping.insert(net);
         let id = eni.id.clone();
@@ -208,7 +209,10 @@ impl Pool {
             return;
         }
         let id = &eni.id;
-        let over = self.intents.iter().filter(|(_, i)| i.doubted.is_some() && i.eni.as_ref() == Some(id));
+        // An answer to an earlier question may show the time before.
+        let told = |since: Time| self.describing.asked >= since.after(DESCRIBE_LAG);
+        let over =
+            self.intents.iter().filter(|(_, i)| i.doubted.is_some_and(told) && i.eni.as_ref() == Some(id));
         let over: Vec<_> = over.map(|(op, _)| *op).collect();
         for op in over {
             self.settle_intent(op);

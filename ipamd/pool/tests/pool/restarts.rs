@@ -292,8 +292,15 @@ fn doubt_is_on_disk_as_long_as_it_lasts() {
             bench.run();
             assert_eq!(doubts(&bench), 1);
         }
-        bench.enis = enis;
-        bench.pass(1);
+        // It shows again, beside what has been assigned since.
+        for (id, before) in enis {
+            let there = bench.enis.entry(id).or_insert_with(|| before.clone());
+            there.addresses.extend(before.addresses);
+            there.addresses.sort();
+            there.addresses.dedup();
+        }
+        // An answer to an earlier question may show the time before.
+        bench.pass(11_000);
         bench.describe();
         bench.run();
         assert_eq!(doubts(&bench), 0);

@@ -163,6 +163,13 @@ async fn who_waits_hears_after_the_file_or_of_its_failure() {
     drop((last, up_to_date));
 }
 
+/// As another program does, by renaming: the kernel's clock for files is too coarse to tell two writes of one file apart.
+fn put(path: &Path, theirs: &str) {
+    let beside = path.with_extension("theirs");
+    std::fs::write(&beside, theirs).expect("written");
+    std::fs::rename(&beside, path).expect("renamed");
+}
+
 /// A file that was removed, or put back from an older copy, is written again; another program's ends the task and is left as
 /// it is, also by the last write.
 #[tokio::test(start_paused = true)]
@@ -180,16 +187,14 @@ async fn file_of_another_program_is_never_replaced() {
             answer(&mut inbox, one()).await;
             until(|| read(&path).is_some()).await;
             let copy = std::fs::read(&path).expect("read");
-            std::fs::write(&path, copy).expect("put back");
+            put(&path, std::str::from_utf8(&copy).expect("text"));
             let mark = || ipam_json::mark(&path).expect("there");
             let put_back = mark();
             answer(&mut inbox, one()).await;
             until(|| mark() != put_back).await;
+            put(&path, theirs);
             if closing {
-                std::fs::write(&path, theirs).expect("written");
                 mirror.close((Revision(9), Vec::new()));
-            } else {
-                std::fs::write(&path, theirs).expect("written");
             }
             let ended = task.await.expect("it ends").expect_err("not by itself");
             assert!(ended.to_string().contains("delete one of the two DaemonSets"), "{ended}");
@@ -209,7 +214,7 @@ async fn failed_write_forgets_no_file_of_another_program() {
     mirror.changed();
     answer(&mut inbox, vec![holding("c1", "eth0", "web", "10.0.0.1")]).await;
     let theirs = r#"{"version":"vpc-cni-ipam/1","allocations":[]}"#;
-    std::fs::write(&path, theirs).expect("written");
+    put(&path, theirs);
     std::fs::remove_dir(dir.path().join("ipam.json.tmp-podwire")).expect("out of the way");
     mirror.changed();
     mirror.close((Revision(9), Vec::new()));
