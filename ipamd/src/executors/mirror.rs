@@ -215,10 +215,11 @@ impl Mirror {
         match found {
             Lies::Ours => Ok(()),
             Lies::Nothing => {
+                // Otherwise it is about to be written anyway.
                 if self.written.take().is_some() {
                     tracing::warn!(path = %self.path.display(), "the checkpoint for the incumbent is not there as it was written; it is written again");
+                    self.changed.notify_one();
                 }
-                self.changed.notify_one();
                 Ok(())
             }
             Lies::Unreadable | Lies::Anothers => anyhow::bail!(
