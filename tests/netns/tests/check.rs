@@ -2,12 +2,31 @@
 
 use podwire_hostnet::Part;
 use podwire_netns::node::{bare_node, ready_node};
-use podwire_netns::{FakeIpamd, Runtime, Sandbox, kernel_state, on_stage};
+use podwire_netns::{FakeIpamd, Runtime, Sandbox, Stage, kernel_state, on_stage};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 fn runtime() -> Runtime {
     Runtime::new(env!("CARGO_BIN_EXE_aws-cni-under-test"))
+}
+
+/// A node with one pod.
+struct Scene {
+    _daemon: FakeIpamd,
+    runtime: Runtime,
+    sandbox: Sandbox,
+    result: Value,
+}
+
+impl Scene {
+    fn added(stage: &Stage) -> Self {
+        let daemon = FakeIpamd::start(&["10.0.0.101"]);
+        bare_node(stage);
+        let runtime = runtime();
+        let sandbox = runtime.sandbox(stage, "c1", "p");
+        let result = runtime.add(&sandbox).result();
+        Self { _daemon: daemon, runtime, sandbox, result }
+    }
 }
 
 #[track_caller]
@@ -58,11 +77,7 @@ fn result_that_does_not_fit_is_named() {
 #[test]
 fn result_that_says_more_or_less_passes() {
     on_stage(|stage| {
-        let _daemon = FakeIpamd::start(&["10.0.0.101"]);
-        bare_node(stage);
-        let runtime = runtime();
-        let sandbox = runtime.sandbox(stage, "c1", "p");
-        let result = runtime.add(&sandbox).result();
+        let Scene { _daemon, runtime, sandbox, result } = Scene::added(stage);
         let variant = |change: &dyn Fn(&mut Value)| {
             let mut other = result.clone();
             change(&mut other);
@@ -103,11 +118,7 @@ fn result_that_says_more_or_less_passes() {
 #[test]
 fn default_route_that_was_moved_to_another_interface_is_no_difference() {
     on_stage(|stage| {
-        let _daemon = FakeIpamd::start(&["10.0.0.101"]);
-        bare_node(stage);
-        let runtime = runtime();
-        let sandbox = runtime.sandbox(stage, "c1", "p");
-        let result = runtime.add(&sandbox).result();
+        let Scene { _daemon, runtime, sandbox, result } = Scene::added(stage);
         sandbox.ns.run(
             "ip link add net1 type veth peer name other; ip link set other up; ip link set net1 up
              ip addr add 192.168.2.2/24 dev net1; ip route replace default via 192.168.2.1 dev net1",
@@ -122,11 +133,7 @@ fn default_route_that_was_moved_to_another_interface_is_no_difference() {
 #[test]
 fn link_is_found_when_the_prefix_has_changed() {
     on_stage(|stage| {
-        let _daemon = FakeIpamd::start(&["10.0.0.101"]);
-        bare_node(stage);
-        let mut runtime = runtime();
-        let sandbox = runtime.sandbox(stage, "c1", "p");
-        let result = runtime.add(&sandbox).result();
+        let Scene { _daemon, mut runtime, sandbox, result } = Scene::added(stage);
         runtime.conf["vethPrefix"] = "pod".into();
         runtime.check(&sandbox, &result).silent();
         let name = result["interfaces"][0]["name"].as_str().expect("a name");

@@ -2,8 +2,8 @@
 //! source that is not assigned to the ENI it comes from, so whatever arrives has taken the right way.
 
 use podwire_netns::node::{ready_node, set, wired_pod};
-use podwire_netns::on_stage;
 use podwire_netns::tcp::{Client, Server, seen_as};
+use podwire_netns::{Stage, on_stage};
 use std::time::{Duration, Instant};
 
 /// AWS_VPC_CNI_NODE_PORT_SUPPORT: a NodePort connection is answered by the ENI it came in by, whatever ENI the pod is on,
@@ -43,6 +43,14 @@ E",
     });
 }
 
+/// Plays kube-proxy for one NodePort.
+fn forward(stage: &Stage, port: u16, to: &str) {
+    stage.run(&format!(
+        "nft 'add table ip kube; add chain ip kube pre {{ type nat hook prerouting priority dstnat; }}; \
+              add rule ip kube pre fib daddr type local tcp dport {port} dnat to {to}'"
+    ));
+}
+
 /// A connection that is made while our table is away, by the primary ENI where `main` leads the answers, goes on there once
 /// the table is back, though its pod is on another ENI.
 #[test]
@@ -50,13 +58,7 @@ fn a_node_port_connection_made_without_the_table_goes_on_where_it_came_in() {
     on_stage(|stage| {
         let (fabric, mut node) = ready_node(stage);
         let second = wired_pod(stage, "second", "10.0.1.101");
-        stage.run(
-            "nft -f - <<'E'
-table ip kube {
-  chain pre { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 30002 dnat to 10.0.1.101:80; }
-}
-E",
-        );
+        forward(stage, 30002, "10.0.1.101:80");
         let _server = Server::start(&second, "10.0.1.101:80");
         stage.run("nft delete table ip podwire");
         let mut client = Client::connect(&fabric.internet, "10.0.0.11:30002").expect("by the primary ENI");
@@ -73,13 +75,7 @@ fn a_node_port_connection_begun_without_the_table_is_remembered_later() {
     on_stage(|stage| {
         let (fabric, mut node) = ready_node(stage);
         let first = wired_pod(stage, "first", "10.0.0.101");
-        stage.run(
-            "nft -f - <<'E'
-table ip kube {
-  chain pre { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 30001 dnat to 10.0.0.101:80; }
-}
-E",
-        );
+        forward(stage, 30001, "10.0.0.101:80");
         let _server = Server::start(&first, "10.0.0.101:80");
         stage.run("nft delete table ip podwire");
         let seen = std::thread::scope(|scope| {
