@@ -39,11 +39,8 @@ impl Node {
         Ok(Self { imds, identity, facts, ec2, boot: boot_id()? })
     }
 
-    /// Makes the pool from what the ledger, the kernel and this boot say. Gives the mark of the checkpoint that was read as well.
-    pub(crate) async fn begin(
-        &self,
-        settings: &Settings,
-    ) -> anyhow::Result<(Beginning, Ledger, Option<Box<str>>)> {
+    /// Makes the pool from what the ledger, the kernel and this boot say.
+    pub(crate) async fn begin(&self, settings: &Settings) -> anyhow::Result<(Beginning, Ledger)> {
         let pool_settings =
             crate::translate::pool_settings(settings, &self.identity, self.boot.clone(), &self.ec2).await;
         let (mut ledger, opened) = open_ledger(settings, &self.identity, &self.boot)?;
@@ -73,7 +70,7 @@ impl Node {
             Some(_) | None if !same_boot => install::hide_conflist(&settings.paths.cni_conf_dir)?,
             Some(_) | None => {}
         }
-        Ok((begun, ledger, beside.checkpoint().map(|file| file.mark.clone())))
+        Ok((begun, ledger))
     }
 
     pub(crate) fn host(&self, settings: &Settings, driver: &Handle) -> anyhow::Result<HostExecutor> {

@@ -88,7 +88,7 @@ impl Daemon {
         host.apply_node(node_config.clone()).await.context("cannot set up node networking")?;
         let networking = began.elapsed();
 
-        let (Beginning { pool, look, take_over }, ledger, checkpoint) = node.begin(settings).await?;
+        let (Beginning { pool, look, take_over }, ledger) = node.begin(settings).await?;
         if take_over.as_ref().is_some_and(|take| !take.marks.is_empty()) {
             // Links that are ours now may be named with another prefix: the way out goes by it.
             host.apply_node(node_config.clone())
@@ -99,7 +99,7 @@ impl Daemon {
         // ENIs are set up again would make it NotReady with each restart (T-10).
         let was_open = install::is_open(&settings.paths.cni_conf_dir);
         let ready_until = was_open.then(|| clock::now().after(READY_GRACE));
-        let lineage = ledger.lineage().into();
+        let (lineage, checkpoint) = (ledger.lineage().into(), ledger.adopted().map(Into::into));
         let ledger_read = began.elapsed();
         let (mut persist, writer) =
             PersistExecutor::start(ledger, &settings.paths.ledger_dir, driver.clone())?;

@@ -41,10 +41,14 @@ pub struct PluginSettings {
     pub deadlines: Deadlines,
 }
 
-/// The conflist, with whatever others chained into an earlier one kept in its place. `speaks_1_1`: so does every plugin of
-/// our own chain.
+/// The conflist, with whatever others chained into an earlier one kept in its place. `speaks_1_1`: whether a plugin of this
+/// type speaks CNI 1.1.0; ours does.
 #[must_use]
-pub fn conflist(earlier: Option<&str>, settings: &PluginSettings, speaks_1_1: bool) -> String {
+pub fn conflist(
+    earlier: Option<&str>,
+    settings: &PluginSettings,
+    speaks_1_1: impl Fn(&str) -> bool,
+) -> String {
     let mut ours = json!({
         "name": PLUGIN,
         "type": PLUGIN,
@@ -70,17 +74,17 @@ pub fn conflist(earlier: Option<&str>, settings: &PluginSettings, speaks_1_1: bo
     let earlier: Map<String, Value> =
         earlier.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let foreign = foreign(&earlier);
-    let versions = if speaks_1_1 { &VERSIONS[..] } else { &VERSIONS[..VERSIONS.len() - 1] };
+    let all_speak = [PORTMAP].into_iter().chain(foreign.iter().filter_map(kind)).all(speaks_1_1);
     let mut list = json!({
         "cniVersion": "1.0.0",
-        "cniVersions": versions,
+        "cniVersions": VERSIONS,
         "name": PLUGIN,
         "disableCheck": false,
     });
     if !foreign.is_empty() {
         keep_versions(&earlier, &mut list);
     }
-    if !speaks_1_1 && let Some(offered) = list.get_mut("cniVersions").and_then(Value::as_array_mut) {
+    if !all_speak && let Some(offered) = list.get_mut("cniVersions").and_then(Value::as_array_mut) {
         offered.retain(|version| version.as_str() != VERSIONS.last().copied());
     }
     list["plugins"] = [ours, portmap].into_iter().chain(foreign).collect();
@@ -93,8 +97,11 @@ pub fn conflist(earlier: Option<&str>, settings: &PluginSettings, speaks_1_1: bo
 fn foreign(earlier: &Map<String, Value>) -> Vec<Value> {
     let known = [PLUGIN, "egress-cni", PORTMAP];
     let plugins = earlier.get("plugins").and_then(Value::as_array).cloned().unwrap_or_default();
-    let kind = |p: &Value| p.get("type").and_then(Value::as_str).map(str::to_owned);
-    plugins.into_iter().filter(|p| kind(p).is_some_and(|k| !known.contains(&k.as_str()))).collect()
+    plugins.into_iter().filter(|plugin| kind(plugin).is_some_and(|kind| !known.contains(&kind))).collect()
+}
+
+fn kind(plugin: &Value) -> Option<&str> {
+    plugin.get("type")?.as_str()
 }
 
 /// Plugins of others go on being called as before: what else they speak nobody can say, and one that does not speak the
@@ -122,16 +129,11 @@ pub fn write_conflist(dir: &Path, bin_dir: &Path, settings: &PluginSettings) -> 
     unhide_conflist(dir)?;
     let path = dir.join(CONFLIST);
     let earlier = std::fs::read_to_string(&path).ok();
-    let others =
-        earlier.as_deref().and_then(|text| serde_json::from_str(text).ok()).map(|list| foreign(&list));
-    let others = others.unwrap_or_default();
-    let chain = [PORTMAP].into_iter().chain(others.iter().filter_map(|plugin| plugin.get("type")?.as_str()));
-    let speaks_1_1 = plugins::speak_1_1(bin_dir, chain);
-    let wanted = conflist(earlier.as_deref(), settings, speaks_1_1);
+    let wanted = conflist(earlier.as_deref(), settings, |kind| plugins::speaks_1_1(bin_dir, kind));
     if earlier.as_deref() != Some(wanted.as_str()) {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         replace(&path, wanted.as_bytes(), 0o644)?;
-        tracing::info!(path = %path.display(), speaks_1_1, "conflist installed: the node takes pods");
+        tracing::info!(path = %path.display(), "conflist installed: the node takes pods");
     }
     Ok(path)
 }
@@ -247,7 +249,7 @@ mod tests {
     }
 
     fn list(earlier: Option<&str>, settings: &PluginSettings) -> Value {
-        serde_json::from_str(&conflist(earlier, settings, true)).expect("JSON")
+        serde_json::from_str(&conflist(earlier, settings, |_| true)).expect("JSON")
     }
 
     #[test]
@@ -286,7 +288,7 @@ mod tests {
         let ours = list(None, &settings());
         assert_eq!((&ours["cniVersion"], &ours["cniVersions"]), (&json!("1.0.0"), &all));
         assert_eq!(ours["disableCheck"], false);
-        let old: Value = serde_json::from_str(&conflist(None, &settings(), false)).expect("JSON");
+        let old: Value = serde_json::from_str(&conflist(None, &settings(), |_| false)).expect("JSON");
         assert_eq!(old["cniVersions"], json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0"]), "an old portmap");
         let theirs =
             r#"{"cniVersion":"0.4.0","disableCheck":true,"plugins":[{"type":"aws-cni"},{"type":"portmap"}]}"#;
@@ -305,7 +307,8 @@ mod tests {
         into_ours["plugins"].as_array_mut().expect("a list").push(json!({"type": "x"}));
         assert_eq!(list(Some(&into_ours.to_string()), &settings()), into_ours);
         let again: Value =
-            serde_json::from_str(&conflist(Some(&into_ours.to_string()), &settings(), false)).expect("JSON");
+            serde_json::from_str(&conflist(Some(&into_ours.to_string()), &settings(), |_| false))
+                .expect("JSON");
         assert_eq!(
             again["cniVersions"],
             json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0"]),

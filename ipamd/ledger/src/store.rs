@@ -208,6 +208,12 @@ impl Ledger {
         self.header.adopted = checkpoint.map(Into::into);
     }
 
+    /// The mark of that checkpoint.
+    #[must_use]
+    pub fn adopted(&self) -> Option<&str> {
+        self.header.adopted.as_deref()
+    }
+
     /// Declares what is in place history: nothing is appended to it, and the next compaction founds another ledger.
     pub fn disown(&mut self) {
         self.current = None;

@@ -69,13 +69,13 @@ pub(super) fn find_chain(bin_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether these plugins speak CNI 1.1.0: what is made with the CNI library speaks whatever that knows. Not known counts as no
+/// Whether a plugin speaks CNI 1.1.0: what is made with the CNI library speaks whatever that knows. Not known counts as no
 /// (Debian's packages are built without a list of modules): one plugin too old fails every ADD and DEL of the chain.
-pub(super) fn speak_1_1<'a>(bin_dir: &Path, mut types: impl Iterator<Item = &'a str>) -> bool {
-    types.all(|name| std::fs::read(bin_dir.join(name)).is_ok_and(|program| speaks_1_1(&program)))
+pub(super) fn speaks_1_1(bin_dir: &Path, kind: &str) -> bool {
+    std::fs::read(bin_dir.join(kind)).is_ok_and(|program| knows_1_1(&program))
 }
 
-fn speaks_1_1(program: &[u8]) -> bool {
+fn knows_1_1(program: &[u8]) -> bool {
     let mut lines = program.split(|byte| *byte == b'\n');
     let Some(version) = lines.find_map(|line| line.strip_prefix(MADE_WITH)) else { return false };
     let mut numbers = version.split(|byte| !byte.is_ascii_digit()).map(|digits| {
@@ -137,9 +137,9 @@ mod tests {
             ("v", false),
             ("(devel)", false),
         ] {
-            assert_eq!(speaks_1_1(&made_with(version)), speaks, "{version}");
+            assert_eq!(knows_1_1(&made_with(version)), speaks, "{version}");
         }
-        assert!(!speaks_1_1(b"a program that does not say: 0.4.01.0.01.1.0"));
-        assert!(!speaks_1_1(b""));
+        assert!(!knows_1_1(b"a program that does not say: 0.4.01.0.01.1.0"));
+        assert!(!knows_1_1(b""));
     }
 }
