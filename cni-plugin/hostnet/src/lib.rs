@@ -5,7 +5,7 @@
 //!
 //! | who | changes |
 //! |---|---|
-//! | plugin, through [`pod`] | the pod's namespace, its veth pair, its host routes, its rules in layout compat; without daemon it deletes its own link |
+//! | plugin, through [`pod`] | the pod's namespace, veth pair, host routes and rules (layout compat); alone it deletes its link |
 //! | daemon, through [`NodeNet`] | ENIs, route tables, rules, the nft table, deletion of links |
 
 mod diff;

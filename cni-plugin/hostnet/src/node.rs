@@ -1,7 +1,8 @@
 //! The node's side of host networking: rules, ENIs, ruleset, link deletion. Used by the daemon.
 //!
 //! Every operation reads what the kernel holds, compares it with the plan and changes only what differs (but for changes of
-//! sources, one small transaction each), so that a second application changes nothing and a restart is not felt by pods. Pod links are never made here.
+//! sources, one small transaction each), so that a second application changes nothing and a restart is not felt by pods.
+//! Pod links are never made here.
 
 mod change;
 mod drift;

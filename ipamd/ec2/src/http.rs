@@ -17,7 +17,8 @@ use aws_smithy_types::config_bag::ConfigBag;
 const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
 
 /// HTTPS with the system's root certificates. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not,
-/// choose the way, as with the SDK's own client and the incumbent's.
+/// choose the way, as the SDK's own client reads them. The incumbent's reads some forms otherwise: here `NO_PROXY` takes no
+/// `*.domain` and no ports, and a proxy speaks HTTP.
 pub(crate) fn client() -> impl HttpClient + 'static {
     let proxied = Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());

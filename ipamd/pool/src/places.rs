@@ -72,9 +72,10 @@ impl Pool {
     }
 
     /// Whether a new ENI has to wait for deletions to be allowed. An ENI that is never attached, and that the role may not
-    /// delete, is a leak: an attach that keeps failing would make one after the other, so that those count which are not
-    /// attached yet, too, and those alone that this life made. What was attached and could not be deleted afterwards does not count: no more of these leave before a deletion has worked ([`Pool::must_stay`]), so there
-    /// are never more of them than once left together, and pods may use the places they left.
+    /// delete, is a leak: an attach that keeps failing would make one after the other. So those count that are not attached
+    /// yet, and those that this life gave up on. What was attached and could not be deleted afterwards does not: no more of
+    /// these leave before a deletion has worked ([`Pool::must_stay`]), so there are never more of them than once left
+    /// together, and pods may use the places they left.
     pub(crate) fn undeletable(&self, now: Time) -> Option<Step> {
         let cause = self.gates.refused(Action::Delete)?;
         let leak = |e: &Eni| match e.stage {

@@ -88,8 +88,8 @@ struct Mirror {
 
 impl MirrorExecutor {
     /// Starts the task; it ends with [`Self::close`], or when this is dropped. The file is written for the first time at
-    /// once, so that it says who serves this node. `mark`: of the file that was read at start. It ends with an error where another program, hence another writer of this
-    /// node, has written the file since: that one's is never replaced.
+    /// once, so that it says who serves this node. `mark`: of the file that was read at start. It ends with an error where
+    /// another program, hence another writer of this node, has written the file since: that one's is never replaced.
     #[must_use]
     pub fn start(
         path: PathBuf,

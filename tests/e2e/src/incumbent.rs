@@ -1,5 +1,6 @@
 //! aws-node as far as a change of daemons concerns it: how it reads and writes its checkpoint, what it would hand out next,
-//! how it wires a pod, and what it makes for the whole node. *Source*: incumbent-behaviour §2.6, §4.1, §4.4, §5.2, §6.1, §6.2 (amazon-vpc-cni-k8s v1.23.1).
+//! how it wires a pod, and what it makes for the whole node. *Source*: incumbent-behaviour §2.6, §4.1, §4.4, §5.2, §6.1, §6.2
+//! (amazon-vpc-cni-k8s v1.23.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -27,7 +27,9 @@ pub(super) struct Live {
 
 impl NodeNet {
     /// A pod's route comes back while its own host veth is there, carries its sandbox's alias and is not in the deletion
-    /// group (design D19). Without the alias a pod keeps what it has, and gets nothing back. In our own table nothing else may be; `main` is a mirror, of which only our part is looked at.
+    /// group (design D19). Without the alias a pod keeps what it has, and gets nothing back. In our own table
+    /// nothing else may be; `main` is a mirror, of which only our part is looked at. `again_at`: when to look once more, at what
+    /// may only just be being wired.
     pub(super) fn repair_pod_routes(
         &mut self,
         held: &mut dyn FnMut(&Attachment) -> Vec<IpAddr>,
